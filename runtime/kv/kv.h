@@ -1,0 +1,101 @@
+/* The KV bookkeeping of a run: pages, segments and views. Integers only; no KV value is touched
+ * here.
+ *
+ * page     a fixed number of tokens (16, 32 or 64) of the backend's pool; belongs to one segment
+ * segment  a run of tokens written by exactly one branch: page list + length; open (growing) or
+ *          sealed (immutable); reference-counted by the nodes that stand on it
+ * node     one step of a view: (parent node, segment). A view is the path from the root to a node,
+ *          so the views of a run form a trie; a joined segment that stands under two different
+ *          prefixes has two nodes. Reference-counted: one for each holder (a branch) and for each
+ * child
+ *
+ * Fork:   seal the branch's node, open N nodes under it. No token is copied: segments are
+ *         page-aligned, so a child always starts on a fresh page.
+ * Stitch: append other views' segments to a view, as new nodes over the same segments.
+ * Release: drop a holder's reference; nodes, segments and pages that nobody holds are free at once.
+ *
+ * Invariants: free + held pages == total after every call; a failed call changes nothing. After
+ * cop_kv_create nothing is allocated. Indices are reused only after their count reached zero.
+ * One thread at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "kernels/tables.h"
+
+#define COP_NODE_NONE UINT32_MAX
+#define COP_SEGMENT_NONE UINT32_MAX
+#define COP_PAGE_NONE UINT32_MAX
+
+typedef uint32_t cop_node; /* a view: the path from the root to this node */
+
+typedef struct cop_kv_options {
+    uint32_t page_tokens; /* 16, 32 or 64 */
+    uint32_t n_pages;
+    uint32_t max_segments;
+    uint32_t max_nodes;                       /* the root included */
+    uint32_t chunk_tokens, chunk_tail_tokens; /* the chunk rule (C, W) of plan.h; multiples of 64 */
+} cop_kv_options;
+
+typedef struct cop_kv cop_kv;
+
+cop_status cop_kv_create(const cop_kv_options *options, cop_kv **out);
+void cop_kv_destroy(cop_kv *kv); /* NULL is fine */
+
+/* The empty view. Never released. */
+cop_node cop_kv_root(const cop_kv *kv);
+
+/* A fresh open segment under `parent`, which must be sealed or the root. The caller holds *out. */
+cop_status cop_kv_open(cop_kv *kv, cop_node parent, cop_node *out);
+
+/* Adds `tokens` to the node's open segment, taking pages as needed (COP_ERR_NO_PAGES: nothing
+ * changed). The new tokens have offsets old length .. old length + tokens - 1. */
+cop_status cop_kv_append(cop_kv *kv, cop_node node, uint32_t tokens);
+
+/* Takes the last `tokens` of an open segment back (a token whose text a tag cut), freeing pages. */
+cop_status cop_kv_retract(cop_kv *kv, cop_node node, uint32_t tokens);
+
+void cop_kv_seal(cop_kv *kv, cop_node node);
+
+/* View `base` followed by the segments of each tail[i] that lie below `below` (an ancestor of every
+ * tail; exclusive), in order. Segments without tokens are skipped. Everything must be sealed. Nodes
+ * that already stand there are reused. The caller holds *out (which may be `base` itself). */
+cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
+                         uint32_t n_tails, cop_node *out);
+
+void cop_kv_retain(cop_kv *kv, cop_node node);
+void cop_kv_release(cop_kv *kv, cop_node node); /* COP_NODE_NONE and the root are fine */
+
+/* Reading. A node's chunk state is that of plan.h's fold at the node's first token. */
+typedef struct cop_node_info {
+    cop_node parent;            /* COP_NODE_NONE for the root */
+    uint32_t segment;           /* COP_SEGMENT_NONE for the root */
+    uint32_t depth;             /* number of nodes above */
+    uint32_t view_tokens;       /* tokens of the view before this node */
+    uint32_t chunk, chunk_fill; /* chunk number, and tokens already in it, before this node */
+    bool sealed;
+} cop_node_info;
+cop_node_info cop_kv_node(const cop_kv *kv, cop_node node);
+uint32_t cop_kv_view_tokens(const cop_kv *kv, cop_node node); /* the node's own tokens included */
+
+const cop_segment *cop_kv_segments(const cop_kv *kv); /* [max_segments] */
+const uint32_t *cop_kv_page_table(const cop_kv *kv);
+uint32_t cop_kv_page_table_capacity(const cop_kv *kv);
+
+/* Depth-first order over the trie, for the plan. Children are kept in order of creation. */
+cop_node cop_kv_first_child(const cop_kv *kv, cop_node node);
+cop_node cop_kv_next_sibling(const cop_kv *kv, cop_node node);
+
+typedef struct cop_kv_stats {
+    uint32_t pages_total, pages_free, pages_held, pages_peak;
+    uint32_t segments_held, nodes_held;
+    uint64_t tokens_held; /* unique KV tokens */
+} cop_kv_stats;
+cop_kv_stats cop_kv_stats_read(const cop_kv *kv);
+void cop_kv_peak_reset(cop_kv *kv); /* pages_peak = pages_held */
+
+/* Recomputes every count from scratch; COP_ERR_INTERNAL with a message where one disagrees. */
+cop_status cop_kv_check(const cop_kv *kv);

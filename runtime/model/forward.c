@@ -1,0 +1,31 @@
+#include "model/forward.h"
+
+#include "base/clock.h"
+
+cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
+                       const cop_model_shape *shape, const cop_step *step,
+                       const cop_sample_request *requests, uint32_t n, cop_sample *out,
+                       uint64_t *sample_ns) {
+    COP_TRY(ops->step_begin(backend, step));
+    COP_TRY(ops->embed(backend));
+    for (uint32_t layer = 0; layer < shape->n_layers; layer++) {
+        COP_TRY(ops->norm(backend, COP_N_ATTN, layer, layer > 0));
+        COP_TRY(ops->product(backend, COP_P_QKV, layer));
+        COP_TRY(ops->append(backend, layer));
+        COP_TRY(ops->attention(backend, layer));
+        COP_TRY(ops->product(backend, COP_P_O, layer));
+        COP_TRY(ops->norm(backend, COP_N_FFN, layer, true));
+        COP_TRY(ops->product(backend, COP_P_GATE_UP, layer));
+        COP_TRY(ops->activate(backend));
+        COP_TRY(ops->product(backend, COP_P_DOWN, layer));
+    }
+    if (n == 0)
+        return COP_OK;
+    COP_TRY(ops->norm(backend, COP_N_FINAL, 0, true));
+    COP_TRY(ops->logits(backend, requests, n));
+    uint64_t begin = cop_clock_ns();
+    COP_TRY(ops->samples(backend, requests, n, out));
+    if (sample_ns)
+        *sample_ns += cop_clock_ns() - begin;
+    return COP_OK;
+}
