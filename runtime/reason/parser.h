@@ -1,0 +1,65 @@
+/* The one parser of every dialect: recorded text and live decoding feed it bytes, it finds tags.
+ *
+ * A tag is found at the byte that completes it, wherever the pieces fed are cut. State is a small
+ * value without pointers to the text: copy it to fork it. Never allocates.
+ *
+ * Strict mode (import) refuses what a transcript must not hold: a closing tag that closes nothing,
+ * a path without an item, an unclosed element at the end, more or fewer paths than items, an item
+ * or path number that is not the one expected where it is a number at all. Lenient mode (live)
+ * ignores tags that cannot stand where they are and counts them in `ill_formed`.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "reason/dialect.h"
+
+enum { COP_PARSER_DEPTH_MAX = 32, COP_TAG_BYTES_MAX = 64 };
+
+typedef struct cop_tag_event {
+    cop_element element;
+    bool closing;
+    uint64_t end; /* bytes fed so far, up to and including the tag's last */
+    uint32_t tag_bytes;
+    uint32_t depth; /* blocks open after the event */
+    uint32_t items; /* items of the innermost open block so far */
+    uint32_t paths; /* paths of it so far */
+} cop_tag_event;
+
+typedef struct cop_parser {
+    const cop_dialect *dialect;
+    bool strict;
+    uint64_t fed;
+    uint32_t ill_formed;
+    uint8_t n_open;                         /* open elements, innermost last */
+    uint8_t open[COP_PARSER_DEPTH_MAX * 4]; /* cop_element */
+    uint8_t depth;                          /* open blocks */
+    uint16_t items[COP_PARSER_DEPTH_MAX], paths[COP_PARSER_DEPTH_MAX]; /* of each open block */
+    char tail[COP_TAG_BYTES_MAX]; /* the last bytes fed, for tags that straddle pieces */
+    uint8_t n_tail;
+} cop_parser;
+
+void cop_parser_init(cop_parser *parser, const cop_dialect *dialect, bool strict);
+
+/* The parser of a child: as if its parent's text had gone on with branch_prompt of path `index`
+ * (from 0). The parent's own state is left as it is. */
+cop_parser cop_parser_fork(const cop_parser *parent, uint32_t index);
+
+/* The parent's state after all `n` paths ended and join_prompt was added to its text. */
+void cop_parser_join(cop_parser *parent, uint32_t n);
+
+/* Feeds bytes up to and including the first one that completes a tag; *used says how many were
+ * taken and *found whether `event` was filled. Call again with the rest. */
+cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, size_t *used,
+                           bool *found, cop_tag_event *event);
+
+/* End of text: strict mode refuses open elements, naming the innermost and where it was opened. */
+cop_status cop_parser_end(const cop_parser *parser);
+
+/* branch_prompt with {n} replaced: `path` holds the numbers from the outermost block, from 1
+ * ("2.1"). Writes at most `capacity` bytes and a NUL; ERR_NO_ROOM when it does not fit. */
+cop_status cop_dialect_branch_prompt(const cop_dialect *dialect, const uint32_t *path,
+                                     uint32_t n_path, char *out, size_t capacity);
