@@ -1,5 +1,7 @@
 #include "measure/metrics.h"
 
+#include <math.h>
+
 static const char *const names[] = {
 #define COP_TERM_NAME(name, key, text) key,
     COP_TERM_MAP(COP_TERM_NAME)
@@ -18,4 +20,63 @@ const char *cop_term_name(cop_term term) {
 
 const char *cop_term_text(cop_term term) {
     return texts[term];
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
+    /* Bandwidth of single-row steps: weighted by the bytes behind each figure. */
+    double a_ns = isfinite(a->decode_weight_gbps) && a->decode_weight_gbps > 0
+                      ? (double)a->weight_bytes / a->decode_weight_gbps
+                      : 0;
+    double b_ns = isfinite(b->decode_weight_gbps) && b->decode_weight_gbps > 0
+                      ? (double)b->weight_bytes / b->decode_weight_gbps
+                      : 0;
+    double bytes =
+        (a_ns > 0 ? (double)a->weight_bytes : 0) + (b_ns > 0 ? (double)b->weight_bytes : 0);
+    a->decode_weight_gbps = a_ns + b_ns > 0 ? bytes / (a_ns + b_ns) : NAN;
+    if (a->ttft_ns == 0)
+        a->ttft_ns = b->ttft_ns;
+    a->wall_ns += b->wall_ns;
+    for (int term = 0; term < COP_TERM_COUNT; term++)
+        a->term_ns[term] += b->term_ns[term];
+    a->mixed_ns += b->mixed_ns;
+    a->solo_ns += b->solo_ns;
+    a->tax_ns += b->tax_ns;
+    a->tokens_prompt += b->tokens_prompt;
+    a->tokens_total += b->tokens_total;
+    a->tokens_forced += b->tokens_forced;
+    a->tokens_longest_thread += b->tokens_longest_thread;
+    a->tokens_critical_path += b->tokens_critical_path;
+    a->tokens_reprefilled += b->tokens_reprefilled;
+    a->tokens_reused += b->tokens_reused;
+    a->tokens_pruned += b->tokens_pruned;
+    a->tokens_dropped += b->tokens_dropped;
+    a->steps_forward += b->steps_forward;
+    a->rows += b->rows;
+    a->forks += b->forks;
+    a->joins += b->joins;
+    a->prunes += b->prunes;
+    a->branches += b->branches;
+    a->branches_live_peak = larger(a->branches_live_peak, b->branches_live_peak);
+    a->failed_rows += b->failed_rows;
+    a->kv_load_bytes += b->kv_load_bytes;
+    a->kv_first_bytes += b->kv_first_bytes;
+    a->kv_min_bytes += b->kv_min_bytes;
+    a->kv_predicted_load_bytes += b->kv_predicted_load_bytes;
+    a->kv_predicted_first_bytes += b->kv_predicted_first_bytes;
+    a->kv_append_bytes += b->kv_append_bytes;
+    a->kv_partial_bytes += b->kv_partial_bytes;
+    a->kv_pages_total = larger(a->kv_pages_total, b->kv_pages_total);
+    a->kv_pages_peak = larger(a->kv_pages_peak, b->kv_pages_peak);
+    a->kv_pages_leaked += b->kv_pages_leaked;
+    a->kv_tiles += b->kv_tiles;
+    for (unsigned op = 0; op < sizeof a->op_ns / sizeof a->op_ns[0]; op++)
+        a->op_ns[op] += b->op_ns[op];
+    a->weight_bytes += b->weight_bytes;
+    a->allocations_in_steps += b->allocations_in_steps;
+    a->plan_steps_unchanged += b->plan_steps_unchanged;
+    a->plan_rebuilds += b->plan_rebuilds;
 }

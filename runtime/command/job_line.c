@@ -1,0 +1,89 @@
+#include "command/job_line.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
+    cop_job_options_default(out);
+    out->model = line->model;
+    out->random = line->random;
+    out->isa = line->isa;
+    out->n_threads = line->threads;
+    out->page_tokens = line->page_tokens;
+    out->n_pages = line->pages;
+    out->chunk_tokens = line->chunk_tokens;
+    out->seed = line->seed;
+    out->allow_extrapolation = line->allow_extrapolation;
+    out->interrupt = cop_interrupt_flag();
+    return cop_arith_parse(line->compute, &out->arith);
+}
+
+/* A signal handler can reach nothing but an object of static storage. */
+static atomic_bool interrupted;
+
+static void on_interrupt(int signal_number) {
+    (void)signal_number;
+    atomic_store(&interrupted, true);
+}
+
+const atomic_bool *cop_interrupt_flag(void) {
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGINT, &action, NULL);
+    return &interrupted;
+}
+
+void cop_progress_line(void *context, uint32_t done, uint32_t total, const char *what) {
+    (void)context;
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K[%u/%u] %s", done + 1, total, what);
+}
+
+void cop_progress_clear(void) {
+    if (isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K");
+}
+
+static void print_header(void) {
+    printf("%-10s %-16s %8s %8s %8s %7s %9s %8s %8s %9s %9s %9s %6s\n", "problem", "method",
+           "tokens", "longest", "again", "steps", "wall s", "tok/s", "join ms", "KV first",
+           "KV load", "KV min", "pages");
+}
+
+static const char *text_of(const json_t *record, const char *key) {
+    const char *text = json_string_value(json_object_get(record, key));
+    return text ? text : "-";
+}
+
+void cop_table_row(void *context, const json_t *record, const cop_metrics *m) {
+    cop_table *table = context;
+    cop_progress_clear();
+    if (table->quiet)
+        return;
+    if (table->json) {
+        json_t *line = json_copy((json_t *)record);
+        json_object_set_new(line, "metrics", cop_metrics_to_json(m));
+        char *text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
+        if (text)
+            puts(text);
+        free(text);
+        json_decref(line);
+        fflush(stdout);
+        return;
+    }
+    if (!table->begun)
+        print_header();
+    table->begun = true;
+    double seconds = (double)m->wall_ns / 1e9;
+    printf(
+        "%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu\n",
+        text_of(record, "problem"), text_of(record, "method"),
+        (unsigned long long)(m->tokens_total + m->tokens_forced),
+        (unsigned long long)m->tokens_longest_thread, (unsigned long long)m->tokens_reprefilled,
+        (unsigned long long)m->steps_forward, seconds, (double)m->tokens_total / seconds,
+        (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
+        (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
+        (unsigned long long)m->kv_pages_peak);
+    fflush(stdout);
+}

@@ -1,0 +1,71 @@
+/* The options that every verb with a model shares: rows for its option table, and what they become.
+ *
+ *   cop_job_line shared = COP_JOB_LINE_DEFAULT;
+ *   const cop_option options[] = {COP_JOB_LINE_OPTIONS(shared), {"json", ...}};
+ *   ...
+ *   COP_TRY(cop_job_line_read(&shared, &job_options));
+ */
+#pragma once
+
+#include "command/options.h"
+#include "job/job.h"
+
+typedef struct cop_job_line {
+    const char *model, *random, *compute, *isa;
+    uint32_t threads, page_tokens, pages, chunk_tokens;
+    uint64_t seed;
+    bool allow_extrapolation;
+} cop_job_line;
+
+#define COP_JOB_LINE_DEFAULT                                                                       \
+    { .compute = "native-a8", .page_tokens = 32, .seed = 1 }
+
+#define COP_JOB_LINE_OPTIONS(s)                                                                    \
+    {"model", COP_OPTION_TEXT, &(s).model, "FILE", "a GGUF model"},                                \
+        {"random", COP_OPTION_TEXT, &(s).random, "FILE",                                           \
+         "random weights from a shape file instead (configs/models/)"},                            \
+        {"compute",                                                                                \
+         COP_OPTION_TEXT,                                                                          \
+         &(s).compute,                                                                             \
+         NULL,                                                                                     \
+         "arithmetic (native-a8; native = the same)",                                              \
+         .choices = "f32|bf16|native-f32|native-a8|native"},                                       \
+        {"threads", COP_OPTION_U32, &(s).threads, "N", "threads (all)", .min = 1, .max = 1024},    \
+        {"isa",                                                                                    \
+         COP_OPTION_TEXT,                                                                          \
+         &(s).isa,                                                                                 \
+         NULL,                                                                                     \
+         "instruction set (the best)",                                                             \
+         .choices = "portable|avx2|avx512"},                                                       \
+        {"page-tokens", COP_OPTION_U32, &(s).page_tokens, "N", "KV page: 16, 32 or 64 (32)",       \
+         .min = 16,     .max = 64},                                                                \
+        {"pages",  COP_OPTION_U32, &(s).pages, "N", "KV pool (as many as the work needs)",         \
+         .min = 1, .max = 1u << 24},                                                               \
+        {"chunk-tokens",                                                                           \
+         COP_OPTION_U32,                                                                           \
+         &(s).chunk_tokens,                                                                        \
+         "N",                                                                                      \
+         "attention's chunk rule C = W, a multiple of 64 (1024)",                                  \
+         .min = 64,                                                                                \
+         .max = 1u << 20},                                                                         \
+        {"seed", COP_OPTION_U64, &(s).seed, "N", "seed (1)", .max = INT64_MAX}, {                  \
+        "allow-extrapolation", COP_OPTION_FLAG, &(s).allow_extrapolation, NULL,                    \
+            "go past the model's context; the results say so"                                      \
+    }
+
+cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out);
+
+/* Ctrl-C sets a flag that ends a run cleanly. Call once; returns the flag. */
+const atomic_bool *cop_interrupt_flag(void);
+
+/* A progress line on stderr while it is a terminal; nothing otherwise. */
+void cop_progress_line(void *context, uint32_t done, uint32_t total, const char *what);
+void cop_progress_clear(void);
+
+/* One row of the table of results; the first call prints the header. */
+typedef struct cop_table {
+    bool begun;
+    bool json; /* print the record as a line of JSON instead */
+    bool quiet;
+} cop_table;
+void cop_table_row(void *table, const json_t *record, const cop_metrics *metrics);

@@ -1,0 +1,254 @@
+#include "job/bench_config.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "config/json.h"
+#include "config/paths.h"
+
+static cop_status keep_text(cop_bench_config *c, const char *text, const char **out) {
+    *out = cop_arena_strndup(c->arena, text, strlen(text));
+    return *out ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
+}
+
+static cop_status keep_path(cop_bench_config *c, const char *config, const cop_json *object,
+                            const char *key, cop_json_presence presence, const char **out) {
+    const char *text = NULL;
+    COP_TRY(cop_json_text(object, key, presence, &text));
+    if (!text)
+        return COP_OK;
+    char path[COP_PATH_BYTES];
+    COP_TRY(cop_path_beside(config, text, path));
+    return keep_text(c, path, out);
+}
+
+static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
+    cop_job_options *job = &c->job;
+    cop_job_options_default(job);
+    COP_TRY(keep_path(c, path, root, "model", COP_JSON_OPTIONAL, &job->model));
+    COP_TRY(keep_path(c, path, root, "random", COP_JSON_OPTIONAL, &job->random));
+    if (!job->model && !job->random)
+        return cop_json_fail(root, "model", "name a model file, or a shape file as \"random\"");
+    if (job->model && access(job->model, R_OK) != 0 && job->random) {
+        c->model_missing = true;
+        job->model = NULL;
+    } else if (job->model) {
+        job->random = NULL;
+    }
+    const char *compute = NULL;
+    COP_TRY(cop_json_text(root, "compute", COP_JSON_OPTIONAL, &compute));
+    if (compute && cop_arith_parse(compute, &job->arith) != COP_OK)
+        return cop_json_fail(root, "compute", "use f32, bf16, native-f32 or native-a8");
+    COP_TRY(cop_json_u32(root, "threads", 0, 1024, COP_JSON_OPTIONAL, &job->n_threads));
+    COP_TRY(cop_json_u32(root, "page_tokens", 16, 64, COP_JSON_OPTIONAL, &job->page_tokens));
+    COP_TRY(cop_json_u32(root, "pages", 0, 1u << 24, COP_JSON_OPTIONAL, &job->n_pages));
+    COP_TRY(
+        cop_json_u32(root, "chunk_tokens", 64, 1u << 20, COP_JSON_OPTIONAL, &job->chunk_tokens));
+    COP_TRY(cop_json_u32(root, "chunk_tail_tokens", 64, 1u << 20, COP_JSON_OPTIONAL,
+                         &job->chunk_tail_tokens));
+    COP_TRY(cop_json_u64(root, "seed", 0, INT64_MAX, COP_JSON_OPTIONAL, &job->seed));
+    COP_TRY(
+        cop_json_bool(root, "allow_extrapolation", COP_JSON_OPTIONAL, &job->allow_extrapolation));
+    c->repeats = 1;
+    return cop_json_u32(root, "repeats", 1, 1000, COP_JSON_OPTIONAL, &c->repeats);
+}
+
+static cop_status read_methods(const cop_json *joins, cop_bench_replay *out) {
+    size_t n = cop_json_count(joins);
+    if (n == 0) {
+        out->methods[0] = COP_METHOD_FLATTENED;
+        out->methods[1] = COP_METHOD_REPREFILL;
+        out->methods[2] = COP_METHOD_REPREFILL_REUSE;
+        out->methods[3] = COP_METHOD_STITCH;
+        out->n_methods = 4;
+        return COP_OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        cop_json item = cop_json_at(joins, i);
+        const char *name;
+        cop_method method;
+        COP_TRY(cop_json_text(&item, NULL, COP_JSON_REQUIRED, &name));
+        if (cop_method_parse(name, &method) != COP_OK)
+            return cop_json_fail(&item, NULL, "%s", cop_status_message());
+        for (uint32_t k = 0; k < out->n_methods; k++) {
+            if (out->methods[k] == method)
+                return cop_json_fail(&item, NULL, "\"%s\" is named twice", name);
+        }
+        out->methods[out->n_methods++] = method;
+    }
+    return COP_OK;
+}
+
+static cop_status read_replay(cop_bench_config *c, const char *path, const cop_json *object,
+                              cop_bench_replay *out) {
+    COP_TRY(COP_JSON_ONLY(object, "trajectories", "ids", "joins"));
+    COP_TRY(keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED, &out->trajectories));
+    cop_json ids, joins;
+    COP_TRY(cop_json_array(object, "ids", COP_JSON_OPTIONAL, &ids));
+    COP_TRY(cop_json_array(object, "joins", COP_JSON_OPTIONAL, &joins));
+    out->n_ids = (uint32_t)cop_json_count(&ids);
+    out->ids = cop_arena_calloc(c->arena, out->n_ids + 1, sizeof *out->ids);
+    if (!out->ids)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
+    for (uint32_t i = 0; i < out->n_ids; i++) {
+        cop_json item = cop_json_at(&ids, i);
+        const char *id;
+        COP_TRY(cop_json_text(&item, NULL, COP_JSON_REQUIRED, &id));
+        COP_TRY(keep_text(c, id, &out->ids[i]));
+    }
+    return read_methods(&joins, out);
+}
+
+static cop_status read_prune(const cop_json *prune, cop_samples_job *out) {
+    out->keep_percent = 90;
+    out->prune.threshold = -INFINITY;
+    if (!prune->value)
+        return COP_OK;
+    COP_TRY(COP_JSON_ONLY(prune, "budget_tokens", "first_finisher", "window", "warmup",
+                          "keep_percent"));
+    COP_TRY(cop_json_u64(prune, "budget_tokens", 0, 1u << 30, COP_JSON_OPTIONAL,
+                         &out->prune.budget_tokens));
+    COP_TRY(cop_json_bool(prune, "first_finisher", COP_JSON_OPTIONAL, &out->prune.first_finisher));
+    COP_TRY(cop_json_u32(prune, "window", 1, 1u << 20, COP_JSON_OPTIONAL, &out->prune.window));
+    if (out->prune.window) {
+        COP_TRY(cop_json_u32(prune, "warmup", 1, 256, COP_JSON_REQUIRED, &out->n_warmup));
+        COP_TRY(
+            cop_json_f64(prune, "keep_percent", 0.001, 100, COP_JSON_OPTIONAL, &out->keep_percent));
+        if (out->n_warmup > out->n_samples)
+            return cop_json_fail(prune, "warmup", "%u warm-up samples of %u", out->n_warmup,
+                                 out->n_samples);
+    } else if (cop_json_has(prune, "warmup") || cop_json_has(prune, "keep_percent")) {
+        return cop_json_fail(prune, "window", "warmup and keep_percent need a confidence window");
+    }
+    return COP_OK;
+}
+
+static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_samples_job *out) {
+    COP_TRY(COP_JSON_ONLY(object, "name", "prompt", "chat", "n", "max_tokens", "temperature",
+                          "top_k", "top_p", "min_p", "prune"));
+    COP_TRY(cop_json_text(object, "name", COP_JSON_REQUIRED, &out->name));
+    COP_TRY(cop_json_text(object, "prompt", COP_JSON_REQUIRED, &out->prompt));
+    COP_TRY(keep_text(c, out->name, &out->name));
+    COP_TRY(keep_text(c, out->prompt, &out->prompt));
+    COP_TRY(cop_json_bool(object, "chat", COP_JSON_OPTIONAL, &out->chat));
+    COP_TRY(cop_json_u32(object, "n", 1, 256, COP_JSON_REQUIRED, &out->n_samples));
+    COP_TRY(cop_json_u32(object, "max_tokens", 1, 1u << 20, COP_JSON_REQUIRED, &out->max_tokens));
+    double temperature = 1, top_p = 1, min_p = 0;
+    COP_TRY(cop_json_f64(object, "temperature", 0, 100, COP_JSON_OPTIONAL, &temperature));
+    COP_TRY(cop_json_u32(object, "top_k", 0, 1u << 20, COP_JSON_OPTIONAL, &out->top_k));
+    COP_TRY(cop_json_f64(object, "top_p", 0.001, 1, COP_JSON_OPTIONAL, &top_p));
+    COP_TRY(cop_json_f64(object, "min_p", 0, 1, COP_JSON_OPTIONAL, &min_p));
+    out->temperature = (float)temperature;
+    out->top_p = (float)top_p;
+    out->min_p = (float)min_p;
+    out->repeats = c->repeats;
+    cop_json prune;
+    COP_TRY(cop_json_object(object, "prune", COP_JSON_OPTIONAL, &prune));
+    return read_prune(&prune, out);
+}
+
+static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
+    COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "page_tokens",
+                          "pages", "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
+                          "allow_extrapolation", "replay", "samples"));
+    COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
+    COP_TRY(keep_text(c, c->name, &c->name));
+    COP_TRY(read_job(c, path, root));
+    cop_json replays, samples;
+    COP_TRY(cop_json_array(root, "replay", COP_JSON_OPTIONAL, &replays));
+    COP_TRY(cop_json_array(root, "samples", COP_JSON_OPTIONAL, &samples));
+    c->n_replays = (uint32_t)cop_json_count(&replays);
+    c->n_samples = (uint32_t)cop_json_count(&samples);
+    if (c->n_replays + c->n_samples == 0)
+        return cop_json_fail(root, NULL, "nothing to run: give \"replay\" or \"samples\"");
+    c->replays = cop_arena_calloc(c->arena, c->n_replays + 1, sizeof *c->replays);
+    c->samples = cop_arena_calloc(c->arena, c->n_samples + 1, sizeof *c->samples);
+    if (!c->replays || !c->samples)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
+    for (uint32_t i = 0; i < c->n_replays; i++) {
+        cop_json item = cop_json_at(&replays, i);
+        COP_TRY(read_replay(c, path, &item, &c->replays[i]));
+    }
+    for (uint32_t i = 0; i < c->n_samples; i++) {
+        cop_json item = cop_json_at(&samples, i);
+        COP_TRY(read_samples(c, &item, &c->samples[i]));
+    }
+    return COP_OK;
+}
+
+cop_status cop_bench_config_load(const char *path, cop_bench_config **out) {
+    cop_bench_config *c = cop_calloc(1, sizeof *c);
+    if (!c)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
+    cop_json root = {0};
+    cop_status status = cop_arena_create(&c->arena);
+    if (status == COP_OK)
+        status = cop_json_load(path, &root);
+    if (status == COP_OK) {
+        c->source = json_incref(root.value);
+        status = read_config(c, path, &root);
+    }
+    cop_json_release(&root);
+    if (status != COP_OK) {
+        cop_bench_config_destroy(c);
+        return status;
+    }
+    *out = c;
+    return COP_OK;
+}
+
+void cop_bench_config_destroy(cop_bench_config *c) {
+    if (!c)
+        return;
+    json_decref(c->source);
+    cop_arena_destroy(c->arena);
+    cop_free(c);
+}
+
+cop_job_options *cop_bench_config_job(cop_bench_config *c) {
+    return &c->job;
+}
+
+const char *cop_bench_config_name(const cop_bench_config *c) {
+    return c->name;
+}
+
+static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay *r,
+                              cop_buffer *out) {
+    cop_trajectories *set;
+    COP_TRY(cop_trajectories_read(r->trajectories, &set));
+    cop_status status = COP_OK;
+    uint32_t n = r->n_ids ? r->n_ids : set->count;
+    for (uint32_t i = 0; i < n && status == COP_OK; i++) {
+        for (uint32_t m = 0; m < r->n_methods && status == COP_OK; m++)
+            status = cop_buffer_printf(out, "replay   %-24s %-16s x %u\n",
+                                       r->n_ids ? r->ids[i] : set->list[i].id,
+                                       cop_method_name(r->methods[m]), c->repeats);
+    }
+    cop_trajectories_destroy(set);
+    return status;
+}
+
+cop_status cop_bench_config_list(const cop_bench_config *c, cop_buffer *out) {
+    for (uint32_t i = 0; i < c->n_replays; i++)
+        COP_TRY(list_replay(c, &c->replays[i], out));
+    for (uint32_t i = 0; i < c->n_samples; i++)
+        COP_TRY(cop_buffer_printf(out, "samples  %-24s %u, three rows     x %u\n",
+                                  c->samples[i].name, c->samples[i].n_samples, c->repeats));
+    return COP_OK;
+}
+
+json_t *cop_bench_config_resolved(const cop_bench_config *c) {
+    json_t *out = json_deep_copy(c->source);
+    if (!out)
+        return NULL;
+    json_object_set_new(out, "compute", json_string(cop_arith_name(c->job.arith)));
+    json_object_set_new(out, "repeats", json_integer(c->repeats));
+    json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));
+    json_object_set_new(out, "page_tokens", json_integer(c->job.page_tokens));
+    json_object_set_new(out, "threads", json_integer(c->job.n_threads));
+    json_object_set_new(out, "model_missing", json_boolean(c->model_missing));
+    return out;
+}

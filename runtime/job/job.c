@@ -1,0 +1,128 @@
+#include "job/job.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "job/job_internal.h"
+
+enum { CALIBRATION_POSITIONS = 256 }; /* what cop_engine_calibrate would like to have */
+
+void cop_job_options_default(cop_job_options *options) {
+    *options = (cop_job_options){.arith = COP_ARITH_NATIVE_A8, .page_tokens = 32, .seed = 1};
+}
+
+cop_status cop_job_create(const cop_job_options *options, cop_job **out) {
+    if (!options->model == !options->random)
+        return COP_FAIL(COP_ERR_USAGE, "name either a model file (--model) or a shape file for "
+                                       "random weights (--random)");
+    cop_job *job = cop_calloc(1, sizeof *job);
+    if (!job)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a job");
+    job->options = *options;
+    cop_status status = options->model ? cop_model_open(options->model, &job->model)
+                                       : cop_model_open_random(options->random, &job->model);
+    if (status != COP_OK) {
+        cop_job_destroy(job);
+        return status;
+    }
+    *out = job;
+    return COP_OK;
+}
+
+void cop_job_destroy(cop_job *job) {
+    if (!job)
+        return;
+    cop_model_close(job->model);
+    cop_free(job);
+}
+
+const cop_model *cop_job_model(const cop_job *job) {
+    return job->model;
+}
+
+cop_status cop_job_manifest(cop_job *job, json_t **out) {
+    char hash[65];
+    COP_TRY(cop_model_sha256(job->model, hash));
+    const cop_job_options *o = &job->options;
+    uint32_t chunk = o->chunk_tokens ? o->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
+    *out = json_pack("{s:{s:s, s:s, s:b}, s:s, s:s, s:I, s:{s:i, s:i}, s:i, s:b}", "model", "name",
+                     cop_model_name(job->model), "sha256", hash, "random_weights",
+                     (int)cop_model_is_random(job->model), "arithmetic", cop_arith_name(o->arith),
+                     "backend", o->backend ? o->backend : "cpu", "seed", (json_int_t)o->seed,
+                     "chunk_rule", "tokens", (int)chunk, "tail_tokens",
+                     (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
+                     (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation);
+    return *out ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a manifest");
+}
+
+static uint32_t group_of(const cop_job *job) {
+    const cop_model_shape *shape = cop_model_shape_of(job->model);
+    return shape->n_heads / shape->n_kv_heads;
+}
+
+cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
+                          cop_engine **out) {
+    const cop_job_options *o = &job->options;
+    const cop_model_shape *shape = cop_model_shape_of(job->model);
+    uint32_t page = o->page_tokens ? o->page_tokens : 32;
+    if (size->positions > shape->context && !o->allow_extrapolation)
+        return COP_FAIL(COP_ERR_CONTEXT,
+                        "%s is %u tokens long, the model's context is %u: take a shorter one, or "
+                        "pass --allow-extrapolation (the results will say so)",
+                        size->what, size->positions, shape->context);
+    uint32_t positions =
+        shape->context < CALIBRATION_POSITIONS ? shape->context : CALIBRATION_POSITIONS;
+    if (positions < size->positions)
+        positions = size->positions;
+    uint64_t pages = size->tokens / page + size->segments + 1;
+    if (pages > UINT32_MAX / page)
+        return COP_FAIL(COP_ERR_CONFIG, "%s needs %llu pages", size->what,
+                        (unsigned long long)pages);
+    cop_engine_options engine = {.backend = o->backend,
+                                 .arith = o->arith,
+                                 .n_threads = o->n_threads,
+                                 .isa = o->isa,
+                                 .page_tokens = page,
+                                 .n_pages = o->n_pages ? o->n_pages : (uint32_t)pages,
+                                 .chunk_tokens = o->chunk_tokens,
+                                 .chunk_tail_tokens = o->chunk_tail_tokens,
+                                 .tile_slots = o->tile_slots,
+                                 .max_branches = size->branches,
+                                 .max_rows = o->max_rows,
+                                 .max_positions = positions,
+                                 .seed = o->seed,
+                                 .timeline = timeline,
+                                 .interrupt = o->interrupt};
+    if (engine.tile_slots > group_of(job) * COP_TILE_SLOTS_MAX)
+        engine.tile_slots = 0;
+    memcpy(engine.inject_ns, o->inject_ns, sizeof engine.inject_ns);
+    return cop_engine_create(job->model, &engine, out);
+}
+
+json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
+                          const char *method) {
+    const cop_job_options *o = &job->options;
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i}", "group", group, "problem",
+                     problem, "method", method, "model", cop_model_name(job->model), "arithmetic",
+                     cop_arith_name(o->arith), "seed", (json_int_t)o->seed, "page_tokens",
+                     (int)o->page_tokens, "chunk_tokens", (int)o->chunk_tokens, "tail_tokens",
+                     (int)o->chunk_tail_tokens);
+}
+
+cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,
+                                const cop_metrics *metrics, const cop_timeline *timeline) {
+    if (!record)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a result");
+    cop_status status = COP_OK;
+    if (cell->results) {
+        char title[160];
+        snprintf(title, sizeof title, "%.70s, %.70s", cell->problem, cell->method);
+        if (timeline && cell->repeat == 0)
+            status = cop_results_trace(cell->results, cell->key, title, timeline);
+        if (status == COP_OK)
+            status = cop_results_append(cell->results, cell->key, cell->repeat, record, metrics);
+    }
+    if (status == COP_OK && cell->listener)
+        cell->listener(cell->context, record, metrics);
+    return status;
+}

@@ -1,0 +1,140 @@
+/* Jobs: what a command asks for, from a model and options to lines of results.
+ *
+ * A job opens a model, sizes an engine from the work it is given, runs methods on it, checks that
+ * they did identical work, and appends one line a cell and repeat to a result folder. Commands
+ * parse, jobs run; nothing here prints: progress goes through a callback.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/arith.h"
+#include "measure/results.h"
+#include "model/model.h"
+#include "reason/driver_live.h"
+#include "reason/engine.h"
+#include "reason/trajectory.h"
+
+typedef struct cop_job_options {
+    const char *model;  /* a GGUF file, or NULL */
+    const char *random; /* a shape file: random weights, or NULL */
+    cop_arith arith;
+    const char *backend; /* NULL: cpu */
+    const char *isa;
+    uint32_t n_threads;
+    uint32_t page_tokens; /* 0: 32 */
+    uint32_t n_pages;     /* 0: as many as the work needs */
+    uint32_t chunk_tokens, chunk_tail_tokens, tile_slots, max_rows; /* 0: defaults of engine.h */
+    uint64_t seed;
+    bool allow_extrapolation; /* positions past the model's context, decided by the flattened length
+                               */
+    uint64_t inject_ns[COP_TERM_COUNT];
+    const atomic_bool *interrupt;
+} cop_job_options;
+
+void cop_job_options_default(cop_job_options *options);
+
+/* What is being done, for a progress line: done of total cells, and what comes next. */
+typedef void cop_job_progress(void *context, uint32_t done, uint32_t total, const char *what);
+
+typedef struct cop_job cop_job;
+
+/* Opens the model. */
+cop_status cop_job_create(const cop_job_options *options, cop_job **out);
+void cop_job_destroy(cop_job *job);
+const cop_model *cop_job_model(const cop_job *job);
+
+/* What every manifest says of a job: model, hash, arithmetic, chunk rule, seed, threads. New
+ * object. */
+cop_status cop_job_manifest(cop_job *job, json_t **out);
+
+/* An engine for work of this size. The caller destroys it, before the job. */
+typedef struct cop_job_size {
+    uint64_t tokens;   /* KV tokens held at once at most */
+    uint32_t segments; /* segments held at once at most: each may waste most of a page */
+    uint32_t branches;
+    uint32_t positions; /* longest flattened sequence, prompt included */
+    const char *what;   /* names the work in errors */
+} cop_job_size;
+cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
+                          cop_engine **out);
+
+/* ---- replay: methods on recorded trajectories ---- */
+
+typedef enum cop_method {
+    COP_METHOD_FLATTENED,
+    COP_METHOD_REPREFILL,
+    COP_METHOD_REPREFILL_REUSE,
+    COP_METHOD_STITCH,
+    COP_METHOD_COUNT,
+} cop_method;
+const char *cop_method_name(cop_method method); /* "reprefill+reuse" */
+cop_status cop_method_parse(const char *name, cop_method *out);
+
+/* One finished line, before it is written: for tables. Borrowed. */
+typedef void cop_job_listener(void *context, const json_t *record, const cop_metrics *metrics);
+
+typedef struct cop_replay_job {
+    const char *trajectories; /* a JSONL file */
+    const char *const *ids;   /* only these, in this order; n_ids = 0: all */
+    uint32_t n_ids;
+    cop_method methods[COP_METHOD_COUNT];
+    uint32_t n_methods;
+    uint32_t repeats;
+    cop_results *results; /* NULL: not written */
+    cop_job_listener *listener;
+    cop_job_progress *progress;
+    void *context;
+} cop_replay_job;
+
+/* Every method forces the same tokens; ERR_MISMATCH when one did not. Cells already in the results
+ * are not run again. */
+cop_status cop_job_replay(cop_job *job, const cop_replay_job *replay);
+
+/* ---- samples: one prompt, many answers ---- */
+
+typedef struct cop_samples_job {
+    const char *name;   /* of the problem, in the results */
+    const char *prompt; /* text; or, for a model without tokenizer, n_placeholder ids are drawn */
+    uint32_t n_placeholder;
+    bool chat;
+    uint32_t n_samples, max_tokens;
+    float temperature, top_p, min_p;
+    uint32_t top_k;
+    /* the pruned row: rules, and how many samples run whole first to set the threshold */
+    cop_prune_options prune;
+    uint32_t n_warmup;
+    double keep_percent;
+    uint32_t repeats;
+    cop_results *results;
+    cop_job_listener *listener;
+    cop_job_progress *progress;
+    void *context;
+} cop_samples_job;
+
+/* Three rows: serial, forked, forked+pruned. The first two give the same ids, or ERR_MISMATCH. */
+cop_status cop_job_samples(cop_job *job, const cop_samples_job *samples);
+
+/* ---- a whole config: configs/sweeps/NAME.json ---- */
+
+typedef struct cop_bench_config cop_bench_config;
+cop_status cop_bench_config_load(const char *path, cop_bench_config **out);
+void cop_bench_config_destroy(cop_bench_config *config);
+cop_job_options *
+cop_bench_config_job(cop_bench_config *config); /* may be overridden before a run */
+const char *cop_bench_config_name(const cop_bench_config *config);
+json_t *cop_bench_config_resolved(const cop_bench_config *config); /* new object */
+/* Lists what would run, a line each, without opening the model. */
+cop_status cop_bench_config_list(const cop_bench_config *config, cop_buffer *out);
+
+typedef struct cop_bench_run {
+    const char *folder;
+    bool resume;
+    cop_job_listener *listener;
+    cop_job_progress *progress;
+    void *context;
+} cop_bench_run;
+cop_status cop_bench_run_config(cop_bench_config *config, const cop_bench_run *run);

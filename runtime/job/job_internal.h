@@ -1,0 +1,30 @@
+/* What the jobs' own files share. Nothing else includes this. */
+#pragma once
+
+#include <stdio.h>
+
+#include "job/job.h"
+
+enum { COP_CHUNK_TOKENS_DEFAULT = 1024, COP_TIMELINE_EVENTS = 400000 };
+
+struct cop_job {
+    cop_job_options options;
+    cop_model *model;
+};
+
+/* What identifies a cell; its hash is the cell's key. New object. */
+json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
+                          const char *method);
+
+typedef struct cop__job_cell {
+    char key[COP_CELL_KEY_BYTES];
+    const char *problem, *method;
+    uint32_t repeat;
+    cop_results *results;
+    cop_job_listener *listener;
+    void *context;
+} cop__job_cell;
+
+/* Writes a finished cell's line and, for the first repeat, its trace. `record` is borrowed. */
+cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,
+                                const cop_metrics *metrics, const cop_timeline *timeline);

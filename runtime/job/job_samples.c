@@ -1,0 +1,302 @@
+#include <ctype.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "config/chat.h"
+#include "config/paths.h"
+#include "job/job_internal.h"
+
+static const char *const rows[] = {"serial", "forked", "forked+pruned"};
+
+typedef struct samples_run {
+    cop_job *job;
+    const cop_samples_job *what;
+    cop_token_ids prompt;
+    cop_timeline *timeline;
+    cop_engine *engine;
+    cop_live **lives; /* of the row that runs: one for serial samples each, one for a forked row */
+    uint32_t n_lives;
+    cop_live_sample *samples; /* [n_samples] of the row */
+    cop_token_ids *serial;    /* [n_samples] the ids that the serial row gave */
+} samples_run;
+
+static cop_status make_prompt(samples_run *run) {
+    const cop_samples_job *what = run->what;
+    const cop_model *model = run->job->model;
+    const cop_tokenizer *tokenizer = cop_model_tokenizer(model);
+    if (!tokenizer) {
+        uint32_t n = what->n_placeholder ? what->n_placeholder : 64;
+        COP_TRY(cop_grow(&run->prompt.data, &run->prompt.capacity, n, sizeof *run->prompt.data));
+        for (uint32_t i = 0; i < n; i++)
+            run->prompt.data[i] = (int32_t)cop_rng_below(
+                (cop_rng_key){run->job->options.seed, 0, i}, 0, cop_model_shape_of(model)->vocab);
+        run->prompt.count = n;
+        return COP_OK;
+    }
+    cop_buffer text = {0};
+    cop_status status = COP_OK;
+    char configs[COP_PATH_BYTES];
+    if (what->chat) {
+        status = cop_configs_folder(configs);
+        if (status == COP_OK)
+            status = cop_chat_apply(configs, tokenizer, what->prompt, strlen(what->prompt), &text);
+    } else {
+        status = cop_buffer_append(&text, what->prompt, strlen(what->prompt));
+    }
+    if (status == COP_OK)
+        status = cop_tokenizer_encode(tokenizer, text.data ? text.data : "", text.bytes,
+                                      (cop_encode_options){0}, &run->prompt);
+    cop_buffer_release(&text);
+    return status;
+}
+
+static void drop_lives(samples_run *run) {
+    for (uint32_t i = 0; i < run->n_lives; i++)
+        cop_live_destroy(run->lives[i]);
+    run->n_lives = 0;
+}
+
+/* Runs samples first .. first + n - 1 in one forked run, adds its metrics, keeps its outputs. */
+static cop_status run_part(samples_run *run, uint32_t first, uint32_t n, double threshold,
+                           bool prune, cop_metrics *sum) {
+    const cop_samples_job *what = run->what;
+    cop_live_options options = {.tokenizer = cop_model_tokenizer(run->job->model),
+                                .prompt = run->prompt.data,
+                                .n_prompt = (uint32_t)run->prompt.count,
+                                .n_samples = n,
+                                .first_sample = first,
+                                .max_tokens = what->max_tokens,
+                                .temperature = what->temperature,
+                                .top_p = what->top_p,
+                                .min_p = what->min_p,
+                                .top_k = what->top_k};
+    if (prune) {
+        options.prune = what->prune;
+        options.prune.threshold = threshold;
+    }
+    cop_live *live;
+    COP_TRY(cop_live_create(&options, &live));
+    run->lives[run->n_lives++] = live;
+    if (run->timeline) /* one run, one timeline: the last one of the row is kept */
+        cop_timeline_reset(run->timeline);
+    cop_driver *driver = cop_live_driver(live);
+    cop_metrics metrics;
+    COP_TRY(cop_engine_run(run->engine, &driver, 1, &metrics));
+    if (metrics.kv_pages_leaked > 0)
+        return COP_FAIL(COP_ERR_INTERNAL, "%llu pages are still held after a run of samples",
+                        (unsigned long long)metrics.kv_pages_leaked);
+    if (sum->steps_forward == 0)
+        *sum = metrics;
+    else
+        cop_metrics_add(sum, &metrics);
+    for (uint32_t i = 0; i < n; i++)
+        run->samples[first + i] = cop_live_sample_read(live, i);
+    return COP_OK;
+}
+
+static cop_status run_serial(samples_run *run, cop_metrics *sum) {
+    for (uint32_t i = 0; i < run->what->n_samples; i++) {
+        COP_TRY(run_part(run, i, 1, -INFINITY, false, sum));
+        run->serial[i].count = 0;
+        cop_token_ids *kept = &run->serial[i];
+        const cop_live_sample *sample = &run->samples[i];
+        COP_TRY(cop_grow(&kept->data, &kept->capacity, sample->n_ids, sizeof *kept->data));
+        memcpy(kept->data, sample->ids, sample->n_ids * sizeof *kept->data);
+        kept->count = sample->n_ids;
+    }
+    return COP_OK;
+}
+
+/* The promise on bits, seen from outside: a sample is the same alone and among its siblings. */
+static cop_status check_same(const samples_run *run) {
+    for (uint32_t i = 0; i < run->what->n_samples; i++) {
+        const cop_live_sample *sample = &run->samples[i];
+        const cop_token_ids *alone = &run->serial[i];
+        if (alone->count != sample->n_ids ||
+            memcmp(alone->data, sample->ids, alone->count * sizeof *alone->data) != 0)
+            return COP_FAIL(COP_ERR_MISMATCH,
+                            "%s: sample %u gave other tokens alone than among its siblings",
+                            run->what->name, i);
+    }
+    return COP_OK;
+}
+
+static cop_status run_pruned(samples_run *run, cop_metrics *sum, double *threshold) {
+    const cop_samples_job *what = run->what;
+    uint32_t warmup = what->prune.window ? what->n_warmup : 0;
+    *threshold = -INFINITY;
+    if (warmup > 0) {
+        double lowest[256];
+        COP_TRY(run_part(run, 0, warmup, -INFINITY, true, sum));
+        for (uint32_t i = 0; i < warmup; i++)
+            lowest[i] = run->samples[i].lowest_confidence;
+        *threshold = cop_confidence_threshold(lowest, warmup, what->keep_percent);
+    }
+    if (warmup == what->n_samples)
+        return COP_OK;
+    return run_part(run, warmup, what->n_samples - warmup, *threshold, true, sum);
+}
+
+/* The answer that the votes are counted on: the last number of a sample's text. */
+static size_t last_number(const char *text, size_t bytes, char out[32]) {
+    size_t end = bytes;
+    while (end > 0 && !isdigit((unsigned char)text[end - 1]))
+        end--;
+    size_t begin = end;
+    while (begin > 0 && (isdigit((unsigned char)text[begin - 1]) || text[begin - 1] == '.' ||
+                         text[begin - 1] == ','))
+        begin--;
+    size_t n = 0;
+    for (size_t i = begin; i < end && n < 31; i++) {
+        if (text[i] != ',')
+            out[n++] = text[i];
+    }
+    out[n] = '\0';
+    return n;
+}
+
+static json_t *count_votes(const samples_run *run) {
+    json_t *votes = json_object();
+    uint32_t none = 0, pruned = 0;
+    for (uint32_t i = 0; i < run->what->n_samples; i++) {
+        const cop_live_sample *sample = &run->samples[i];
+        char answer[32];
+        if (sample->stop == COP_STOP_CONFIDENCE || sample->stop == COP_STOP_CANCELLED) {
+            pruned++;
+        } else if (last_number(sample->text, sample->bytes, answer) == 0) {
+            none++;
+        } else {
+            json_int_t so_far = json_integer_value(json_object_get(votes, answer));
+            json_object_set_new(votes, answer, json_integer(so_far + 1));
+        }
+    }
+    const char *winner = NULL, *key;
+    json_t *value;
+    json_int_t most = 0;
+    json_object_foreach(votes, key, value) {
+        if (json_integer_value(value) > most) {
+            most = json_integer_value(value);
+            winner = key;
+        }
+    }
+    json_t *out =
+        json_pack("{s:s, s:O, s:i, s:i, s:s?}", "rule", "last number of the text", "votes", votes,
+                  "without_answer", (int)none, "pruned", (int)pruned, "majority", winner);
+    json_decref(votes);
+    return out;
+}
+
+static json_t *describe(const samples_run *run, uint32_t row, double threshold) {
+    const cop_samples_job *what = run->what;
+    const cop_job *job = run->job;
+    json_t *stops = json_object(), *notes = json_array();
+    for (uint32_t i = 0; i < what->n_samples; i++) {
+        const char *name = cop_stop_name(run->samples[i].stop);
+        json_int_t so_far = json_integer_value(json_object_get(stops, name));
+        json_object_set_new(stops, name, json_integer(so_far + 1));
+    }
+    if (row == 2) {
+        json_array_append_new(notes, json_string("does less work than the other two rows"));
+        if (what->prune.window && what->prune.window != COP_DEEPCONF_WINDOW)
+            json_array_append_new(notes,
+                                  json_sprintf("confidence window %u: not DeepConf's preset (%d)",
+                                               what->prune.window, COP_DEEPCONF_WINDOW));
+    }
+    json_t *record = json_pack(
+        "{s:s, s:s, s:s, s:s, s:b, s:s, s:s, s:b, s:i, s:i, s:i, s:f, s:o, s:o, s:o}", "group",
+        "samples", "problem", what->name, "method", rows[row], "model", cop_model_name(job->model),
+        "random_weights", (int)cop_model_is_random(job->model), "arithmetic",
+        cop_arith_name(job->options.arith), "tokens_from",
+        cop_model_tokenizer(job->model) ? "decoded live" : "decoded live from a placeholder prompt",
+        "extrapolated", 0, "samples", (int)what->n_samples, "max_tokens", (int)what->max_tokens,
+        "prompt_tokens", (int)run->prompt.count, "temperature", (double)what->temperature, "stops",
+        stops, "answers", count_votes(run), "notes", notes);
+    if (record && row == 2 && isfinite(threshold))
+        json_object_set_new(record, "confidence_threshold", json_real(threshold));
+    if (record && row == 1)
+        json_object_set_new(record, "same_tokens_as_serial", json_true());
+    return record;
+}
+
+static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
+    const cop_samples_job *what = run->what;
+    cop__job_cell cell = {.problem = what->name,
+                          .method = rows[row],
+                          .repeat = repeat,
+                          .results = what->results,
+                          .listener = what->listener,
+                          .context = what->context};
+    json_t *identity = cop__job_identity(run->job, "samples", what->name, rows[row]);
+    cop_status status = cop_results_cell_key(identity, cell.key);
+    json_decref(identity);
+    COP_TRY(status);
+    bool done = what->results && cop_results_done(what->results, cell.key, repeat);
+    if (done && row != 0) /* the forked row is held against the serial one: that runs again */
+        return COP_OK;
+    cop_metrics sum = {0};
+    double threshold = -INFINITY;
+    if (row == 0)
+        status = run_serial(run, &sum);
+    else if (row == 1)
+        status = run_part(run, 0, what->n_samples, -INFINITY, false, &sum);
+    else
+        status = run_pruned(run, &sum, &threshold);
+    if (status == COP_OK && row == 1)
+        status = check_same(run);
+    if (status == COP_OK && !done) {
+        json_t *record = describe(run, row, threshold);
+        /* The serial row's runs follow one another: a timeline of the last alone would mislead. */
+        status = cop__job_finish_cell(&cell, record, &sum, row == 0 ? NULL : run->timeline);
+        json_decref(record);
+    }
+    drop_lives(run);
+    return status;
+}
+
+static cop_status prepare(samples_run *run) {
+    const cop_samples_job *what = run->what;
+    if (what->n_samples > 256 || what->n_warmup > what->n_samples)
+        return COP_FAIL(COP_ERR_CONFIG, "samples take 1 to 256, warm-up samples among them");
+    COP_TRY(make_prompt(run));
+    run->lives = cop_calloc(what->n_samples, sizeof *run->lives);
+    run->samples = cop_calloc(what->n_samples, sizeof *run->samples);
+    run->serial = cop_calloc(what->n_samples, sizeof *run->serial);
+    if (!run->lives || !run->samples || !run->serial)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u samples", what->n_samples);
+    if (what->results)
+        COP_TRY(cop_timeline_create(COP_TIMELINE_EVENTS, &run->timeline));
+    char name[160];
+    snprintf(name, sizeof name, "problem %.100s (prompt and max_tokens)", what->name);
+    uint64_t own = run->prompt.count + what->max_tokens;
+    cop_job_size size = {.tokens = run->prompt.count + (uint64_t)what->n_samples * what->max_tokens,
+                         .segments = 2 * what->n_samples + 4,
+                         .branches = what->n_samples + 1 < 17 ? 17 : what->n_samples + 1,
+                         .positions = own > UINT32_MAX ? UINT32_MAX : (uint32_t)own,
+                         .what = name};
+    COP_TRY(cop_job_engine(run->job, &size, run->timeline, &run->engine));
+    return cop_engine_calibrate(run->engine);
+}
+
+cop_status cop_job_samples(cop_job *job, const cop_samples_job *what) {
+    samples_run run = {.job = job, .what = what};
+    cop_status status = prepare(&run);
+    uint32_t total = 3 * what->repeats;
+    for (uint32_t i = 0; i < total && status == COP_OK; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "%.60s, %s", what->name, rows[i % 3]);
+        if (what->progress)
+            what->progress(what->context, i, total, text);
+        status = run_row(&run, i % 3, i / 3);
+    }
+    drop_lives(&run);
+    cop_engine_destroy(run.engine);
+    cop_timeline_destroy(run.timeline);
+    for (uint32_t i = 0; run.serial && i < what->n_samples; i++)
+        cop_token_ids_release(&run.serial[i]);
+    cop_free(run.serial);
+    cop_free(run.samples);
+    cop_free(run.lives);
+    cop_token_ids_release(&run.prompt);
+    return status;
+}

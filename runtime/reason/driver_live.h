@@ -1,0 +1,77 @@
+/* The driver that decodes: one prompt, one or more samples of it on the shared prefix, each of
+ * which may fork and join as its dialect says; prune rules over the samples.
+ *
+ * The prompt is the root branch, sealed at its end whether one sample follows or many, so a sample
+ * has the same bits alone and among its siblings. Every sample is a child of the root; a dialect's
+ * paths are children of their block's parent. Tags are found in the bytes of the tokens: one that
+ * ends inside a token cuts it (the token's text up to the tag's end is encoded again; the rest is
+ * dropped and counted). Outputs stay readable until the driver is destroyed. All memory is taken in
+ * create.
+ */
+#pragma once
+
+#include "model/tokenizer.h"
+#include "reason/dialect.h"
+#include "reason/engine.h"
+#include "reason/prune.h"
+
+typedef enum cop_stop {
+    COP_STOP_NONE,       /* still running, or the run failed */
+    COP_STOP_END,        /* the model's end of text */
+    COP_STOP_LENGTH,     /* max_tokens or the context */
+    COP_STOP_CONFIDENCE, /* pruned: confidence under the threshold */
+    COP_STOP_CANCELLED,  /* pruned: budget spent, or another sample finished first */
+    COP_STOP_FAILED,     /* a value was not finite */
+    COP_STOP_PATH,       /* a path's own end ended the run, as the dialect says */
+} cop_stop;
+const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
+
+/* What a branch is made to say, by a bias on its next token; NULL and 0 to let it speak. For tests
+ * of live parsing over a real tokenizer. `path` is "" for a sample's own thread, "2", "2.1" below.
+ */
+typedef struct cop_script {
+    const char *path;
+    const int32_t *ids;
+    uint32_t n;
+} cop_script;
+
+/* A token as it is taken, for a terminal: text is borrowed and may end inside a character. */
+typedef void cop_live_listener(void *context, uint32_t sample, const char *path, const char *text,
+                               size_t bytes);
+
+typedef struct cop_live_options {
+    const cop_dialect *dialect;     /* NULL: sequential */
+    const cop_tokenizer *tokenizer; /* NULL (random models): no text, no tags, no end token */
+    const int32_t *prompt;
+    uint32_t n_prompt;
+    uint64_t problem_key;
+    uint32_t n_samples, first_sample; /* samples first_sample .. + n_samples - 1 of the problem */
+    uint32_t max_tokens;              /* generated tokens of one sample, its branches together */
+    uint32_t max_branches; /* records of one problem: samples and paths, ended ones included */
+    float temperature, top_p, min_p;
+    uint32_t top_k;
+    cop_prune_options prune;
+    const cop_script *script;
+    uint32_t n_script;
+    cop_live_listener *listener;
+    void *listener_context;
+} cop_live_options;
+
+typedef struct cop_live cop_live;
+
+cop_status cop_live_create(const cop_live_options *options, cop_live **out);
+void cop_live_destroy(cop_live *live);
+cop_driver *cop_live_driver(cop_live *live);
+
+typedef struct cop_live_sample { /* one sample, flattened: every path's text in order at its join */
+    const int32_t *ids;
+    uint32_t n_ids;
+    const char *text; /* bytes of the ids; may hold invalid UTF-8 */
+    size_t bytes;
+    cop_stop stop;
+    uint32_t generated; /* all its branches */
+    uint32_t forks, forks_refused, ill_formed_tags;
+    double lowest_confidence; /* NaN: the rule is off, or no token */
+    double logprob_sum;       /* of its generated tokens */
+} cop_live_sample;
+cop_live_sample cop_live_sample_read(const cop_live *live, uint32_t i); /* i < n_samples */

@@ -1,0 +1,507 @@
+#include "reason/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "reason/engine_internal.h"
+
+enum { DEFAULT_CHUNK = 1024, DEFAULT_PREFILL_ROWS = 256, MAX_PROBLEMS = 4096 };
+
+static cop_status check_options(cop_engine_options *o) {
+    if (o->page_tokens != 16 && o->page_tokens != 32 && o->page_tokens != 64)
+        return COP_FAIL(COP_ERR_CONFIG, "page_tokens is %u: use 16, 32 or 64", o->page_tokens);
+    if (o->n_pages == 0 || o->max_branches == 0 || o->max_positions == 0)
+        return COP_FAIL(COP_ERR_CONFIG, "n_pages, max_branches and max_positions must be positive");
+    if (!o->chunk_tokens)
+        o->chunk_tokens = DEFAULT_CHUNK;
+    if (!o->chunk_tail_tokens)
+        o->chunk_tail_tokens = o->chunk_tokens;
+    if (o->chunk_tokens % COP_LEAF_TOKENS || o->chunk_tail_tokens % COP_LEAF_TOKENS)
+        return COP_FAIL(COP_ERR_CONFIG, "chunk_tokens and chunk_tail_tokens are multiples of %d",
+                        COP_LEAF_TOKENS);
+    if (!o->max_rows)
+        o->max_rows = o->max_branches + DEFAULT_PREFILL_ROWS;
+    if (o->max_rows < o->max_branches)
+        return COP_FAIL(COP_ERR_CONFIG, "max_rows is %u, fewer than max_branches, %u", o->max_rows,
+                        o->max_branches);
+    if (!o->max_segments)
+        o->max_segments = o->n_pages + 2 * o->max_branches + 64;
+    return COP_OK;
+}
+
+static cop_status create_parts(cop_engine *e) {
+    const cop_engine_options *o = &e->options;
+    const cop_model_shape *shape = cop_model_shape_of(e->model);
+    uint32_t smallest =
+        o->chunk_tokens < o->chunk_tail_tokens ? o->chunk_tokens : o->chunk_tail_tokens;
+    uint64_t pool_tokens = (uint64_t)o->n_pages * o->page_tokens;
+    uint64_t partials = (uint64_t)o->max_rows * (pool_tokens / smallest + 1);
+    if (pool_tokens > UINT32_MAX / 2 || partials > UINT32_MAX / 2)
+        return COP_FAIL(COP_ERR_CONFIG, "a pool of %u pages of %u tokens is too large", o->n_pages,
+                        o->page_tokens);
+    cop_kv_options kv = {.page_tokens = o->page_tokens,
+                         .n_pages = o->n_pages,
+                         .max_segments = o->max_segments,
+                         .max_nodes = 2 * o->max_segments,
+                         .chunk_tokens = o->chunk_tokens,
+                         .chunk_tail_tokens = o->chunk_tail_tokens};
+    COP_TRY(cop_kv_create(&kv, &e->kv));
+    cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
+                             .tile_slots = o->tile_slots,
+                             .chunk_tokens = o->chunk_tokens,
+                             .chunk_tail_tokens = o->chunk_tail_tokens,
+                             .max_decode_slots = o->max_branches,
+                             .max_prefill_slots = o->max_rows,
+                             .max_partials = (uint32_t)partials};
+    COP_TRY(cop_plan_create(&plan, e->kv, &e->plan));
+    COP_TRY(cop_backend_find(o->backend ? o->backend : "cpu", &e->ops));
+    cop_backend_options backend = {.arith = o->arith,
+                                   .n_threads = o->n_threads,
+                                   .isa = o->isa,
+                                   .max_rows = o->max_rows,
+                                   .max_samples = o->max_branches,
+                                   .max_partials = (uint32_t)partials,
+                                   .max_positions = o->max_positions,
+                                   .n_pages = o->n_pages,
+                                   .page_tokens = o->page_tokens};
+    COP_TRY(e->ops->create(e->model, &backend, &e->backend));
+    e->attention = (cop_attention_shape){.n_heads = shape->n_heads,
+                                         .n_kv_heads = shape->n_kv_heads,
+                                         .head_dim = shape->head_dim,
+                                         .kv_element_bytes = o->arith == COP_ARITH_F32 ? 4 : 2};
+    return COP_OK;
+}
+
+static cop_status create_arrays(cop_engine *e) {
+    const cop_engine_options *o = &e->options;
+    cop_plan_tables tables = cop_plan_view(e->plan);
+    e->max_segments = o->max_segments;
+    e->seen = cop_calloc(cop_cost_scratch_words(&tables, o->max_segments), sizeof *e->seen);
+    e->branches = cop_calloc(o->max_branches, sizeof *e->branches);
+    e->order = cop_calloc(o->max_branches, sizeof *e->order);
+    e->max_problems = o->max_branches < MAX_PROBLEMS ? o->max_branches : MAX_PROBLEMS;
+    e->problems = cop_calloc(e->max_problems, sizeof *e->problems);
+    e->token = cop_calloc(o->max_rows, sizeof *e->token);
+    e->position = cop_calloc(o->max_rows, sizeof *e->position);
+    e->segment = cop_calloc(o->max_rows, sizeof *e->segment);
+    e->offset = cop_calloc(o->max_rows, sizeof *e->offset);
+    e->row_term = cop_calloc(o->max_rows, sizeof *e->row_term);
+    e->row_view = cop_calloc(o->max_rows, sizeof *e->row_view);
+    e->decode_slot = cop_calloc(o->max_branches, sizeof *e->decode_slot);
+    e->decode_branch = cop_calloc(o->max_branches, sizeof *e->decode_branch);
+    e->runs = cop_calloc(o->max_branches, sizeof *e->runs);
+    e->plan_runs = cop_calloc(o->max_branches, sizeof *e->plan_runs);
+    e->requests = cop_calloc(o->max_branches, sizeof *e->requests);
+    e->request_branch = cop_calloc(o->max_branches, sizeof *e->request_branch);
+    e->request_serial = cop_calloc(o->max_branches, sizeof *e->request_serial);
+    e->samples = cop_calloc(o->max_branches, sizeof *e->samples);
+    bool whole = e->seen && e->branches && e->order && e->problems && e->token && e->position &&
+                 e->segment && e->offset && e->row_term && e->row_view && e->decode_slot &&
+                 e->decode_branch && e->runs && e->plan_runs && e->requests && e->request_branch &&
+                 e->request_serial && e->samples;
+    return whole ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
+}
+
+cop_status cop_engine_create(const cop_model *model, const cop_engine_options *options,
+                             cop_engine **out) {
+    cop_engine *e = cop_calloc(1, sizeof *e);
+    if (!e)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine");
+    e->options = *options;
+    e->model = model;
+    cop_status status = check_options(&e->options);
+    if (status == COP_OK)
+        status = create_parts(e);
+    if (status == COP_OK)
+        status = create_arrays(e);
+    if (status != COP_OK) {
+        cop_engine_destroy(e);
+        return status;
+    }
+    *out = e;
+    return COP_OK;
+}
+
+void cop_engine_destroy(cop_engine *e) {
+    if (!e)
+        return;
+    void *arrays[] = {e->seen,           e->branches,       e->order,  e->problems,  e->token,
+                      e->position,       e->segment,        e->offset, e->row_term,  e->row_view,
+                      e->decode_slot,    e->decode_branch,  e->runs,   e->plan_runs, e->requests,
+                      e->request_branch, e->request_serial, e->samples};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
+        cop_free(arrays[i]);
+    if (e->backend)
+        e->ops->destroy(e->backend);
+    cop_plan_destroy(e->plan);
+    cop_kv_destroy(e->kv);
+    cop_free(e);
+}
+
+static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
+    if (!engine->options.timeline)
+        return;
+    char label[32] = "root";
+    if (branch->parent != COP_BRANCH_NONE) {
+        const cop_branch_record *parent = &engine->branches[branch->parent];
+        const char *above = cop_timeline_label_of(engine->options.timeline, parent->serial);
+        if (branch->depth == 1)
+            snprintf(label, sizeof label, "%u", branch->index + 1);
+        else
+            snprintf(label, sizeof label, "%.20s.%u", above, branch->index + 1);
+    }
+    cop_timeline_label(engine->options.timeline, branch->serial, label);
+}
+
+static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch parent, cop_node view,
+                             cop_branch *out) {
+    if (engine->n_order == engine->options.max_branches)
+        return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
+                        engine->options.max_branches);
+    cop_branch id = 0;
+    while (engine->branches[id].state != COP_BRANCH_FREE)
+        id++;
+    cop_branch_record *branch = &engine->branches[id];
+    cop_node node;
+    COP_TRY(cop_kv_open(engine->kv, view, &node));
+    *branch = (cop_branch_record){.state = COP_BRANCH_LIVE,
+                                  .problem = problem,
+                                  .parent = parent,
+                                  .serial = engine->next_serial++,
+                                  .node = node,
+                                  .slot = UINT32_MAX,
+                                  .last_row = UINT32_MAX,
+                                  .first_child = COP_BRANCH_NONE,
+                                  .next_sibling = COP_BRANCH_NONE};
+    engine->order[engine->n_order++] = id;
+    engine->metrics->branches++;
+    *out = id;
+    return COP_OK;
+}
+
+cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out) {
+    COP_TRY(branch_new(engine, problem, COP_BRANCH_NONE, cop_kv_root(engine->kv), out));
+    cop_branch_record *root = &engine->branches[*out];
+    root->stream = cop_rng_fold(0, engine->problems[problem].driver->problem_key);
+    engine->problems[problem].root = *out;
+    label_branch(engine, root);
+    cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, *out, UINT32_MAX, 0);
+    return COP_OK;
+}
+
+cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids, uint32_t n,
+                           cop_feed feed) {
+    cop_branch_record *branch = &engine->branches[id];
+    if (n == 0)
+        return COP_OK;
+    if (branch->n_spans == COP_SPANS_MAX)
+        return COP_FAIL(COP_ERR_INTERNAL, "a branch was fed more than %d spans", COP_SPANS_MAX);
+    if (n > engine->options.max_positions - branch->next_position)
+        return COP_FAIL(
+            COP_ERR_CONTEXT,
+            "%u tokens at position %u go past %u positions: shorten the input, or allow "
+            "extrapolation",
+            n, branch->next_position, engine->options.max_positions);
+    uint32_t vocab = cop_model_shape_of(engine->model)->vocab;
+    for (uint32_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
+            return COP_FAIL(COP_ERR_FORMAT, "token id %d is outside the vocabulary of %u", ids[i],
+                            vocab);
+    }
+    uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
+    uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
+    COP_TRY(cop_kv_append(engine->kv, branch->node, n));
+    branch->spans[branch->n_spans++] = (cop_span){ids, n, offset, branch->next_position, feed};
+    branch->n_pending += n;
+    branch->next_position += n;
+    branch->from_parent = false;
+    cop_metrics *m = engine->metrics;
+    if (feed == COP_FEED_PROMPT)
+        m->tokens_prompt += n;
+    else if (feed == COP_FEED_AGAIN)
+        m->tokens_reprefilled += n;
+    else if (feed != COP_FEED_DECODE)
+        m->tokens_forced += n;
+    if (feed == COP_FEED_HEADER || feed == COP_FEED_JOIN)
+        branch->thread_tokens += n;
+    if (feed != COP_FEED_DECODE)
+        branch->critical_tokens += n;
+    return COP_OK;
+}
+
+void cop_engine_generated(cop_engine *engine, cop_branch id, uint32_t n) {
+    cop_branch_record *branch = &engine->branches[id];
+    branch->generated += n;
+    branch->thread_tokens += n;
+    branch->critical_tokens += n;
+    engine->metrics->tokens_total += n;
+    if (engine->metrics->ttft_ns == 0)
+        engine->metrics->ttft_ns = cop_clock_ns() - engine->begin_ns;
+}
+
+void cop_engine_stream(cop_engine *engine, cop_branch id, uint32_t index) {
+    cop_branch_record *branch = &engine->branches[id];
+    branch->stream = cop_rng_fold(engine->branches[branch->parent].stream, index);
+}
+
+static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
+    if (branch->slot != UINT32_MAX)
+        cop_plan_slot_remove(engine->plan, branch->slot);
+    branch->slot = UINT32_MAX;
+}
+
+static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n,
+                                cop_branch *out) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    cop_kv_seal(engine->kv, parent->node);
+    leave_plan(engine, parent);
+    parent->state = COP_BRANCH_WAITING;
+    parent->n_children = parent->n_children_live = 0;
+    parent->first_child = COP_BRANCH_NONE;
+    cop_branch *link = &parent->first_child;
+    for (uint32_t i = 0; i < n; i++) {
+        COP_TRY(branch_new(engine, parent->problem, parent_id, parent->node, &out[i]));
+        cop_branch_record *child = &engine->branches[out[i]];
+        child->index = i;
+        child->depth = parent->depth + 1;
+        child->stream = cop_rng_fold(parent->stream, i);
+        child->next_position = parent->next_position;
+        child->from_parent = true;
+        *link = out[i];
+        link = &child->next_sibling;
+        parent->n_children++;
+        parent->n_children_live++;
+        label_branch(engine, child);
+        cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, out[i], parent->serial, 0);
+        cop__engine_event(engine, COP_EVENT_FORK, parent_id, child->serial, 0);
+    }
+    if (n > 1 || parent->depth > 0) /* a prompt's one continuation is no fork */
+        engine->metrics->forks++;
+    cop__engine_event(engine, COP_EVENT_WAIT_BEGIN, parent_id, 0, 0);
+    return COP_OK;
+}
+
+cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out) {
+    if (n == 0)
+        return COP_FAIL(COP_ERR_INTERNAL, "a fork into no branch");
+    cop_term term = cop__engine_enter(engine, COP_TERM_FORK);
+    cop__engine_delay(engine, COP_TERM_FORK);
+    cop_status status = fork_children(engine, parent, n, out);
+    cop__engine_enter(engine, term);
+    return status;
+}
+
+/* Gives the record back; its view goes with it. */
+void cop__engine_forget(cop_engine *engine, cop_branch id) {
+    cop_branch_record *branch = &engine->branches[id];
+    leave_plan(engine, branch);
+    cop_kv_release(engine->kv, branch->node);
+    branch->state = COP_BRANCH_FREE;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < engine->n_order; i++) {
+        if (engine->order[i] != id)
+            engine->order[kept++] = engine->order[i];
+    }
+    engine->n_order = kept;
+}
+
+/* A branch that others do not read any more may go at once; one whose fed tokens must still run
+ * (others see them) goes when they have. */
+void cop__engine_release(cop_engine *engine, cop_branch id) {
+    cop_branch_record *branch = &engine->branches[id];
+    leave_plan(engine, branch);
+    if (branch->n_pending > 0 && branch->end == COP_END_DONE)
+        branch->state = COP_BRANCH_ZOMBIE;
+    else
+        cop__engine_forget(engine, id);
+}
+
+static void end_children(cop_engine *engine, cop_branch id, cop_branch_end how) {
+    cop_branch_record *branch = &engine->branches[id];
+    cop_branch next;
+    for (cop_branch child = branch->first_child; child != COP_BRANCH_NONE; child = next) {
+        cop_branch_record *record = &engine->branches[child];
+        next = record->next_sibling;
+        end_children(engine, child, how);
+        if (record->state != COP_BRANCH_ENDED) {
+            record->end = how;
+            cop__engine_event(engine, COP_EVENT_BRANCH_END, child, how, record->generated);
+        }
+        record->n_pending = record->n_spans = 0; /* whoever would have read them ends too */
+        cop__engine_release(engine, child);
+    }
+    branch->first_child = COP_BRANCH_NONE;
+    branch->n_children = branch->n_children_live = 0;
+}
+
+cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how) {
+    cop_branch_record *branch = &engine->branches[id];
+    if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
+        return COP_FAIL(COP_ERR_INTERNAL, "a branch was ended twice");
+    end_children(engine, id, COP_END_CANCELLED);
+    branch->end = how;
+    branch->from_parent = false;
+    leave_plan(engine, branch);
+    cop__engine_event(engine, COP_EVENT_BRANCH_END, id, how, branch->generated);
+    if (how == COP_END_PRUNED || how == COP_END_CANCELLED) {
+        engine->metrics->prunes++;
+        engine->metrics->tokens_pruned += branch->generated;
+    }
+    cop_problem *problem = &engine->problems[branch->problem];
+    cop_branch parent_id = branch->parent;
+    if (parent_id == COP_BRANCH_NONE) {
+        engine->metrics->tokens_longest_thread += branch->thread_tokens;
+        engine->metrics->tokens_critical_path += branch->critical_tokens;
+        problem->ended = true;
+        branch->n_pending = branch->n_spans = 0; /* nobody reads them any more */
+        cop__engine_release(engine, id);
+        return COP_OK;
+    }
+    cop_kv_seal(engine->kv, branch->node);
+    branch->state = COP_BRANCH_ENDED;
+    if (how != COP_END_DONE) { /* its pages are free now; the record stays for the join */
+        cop_kv_release(engine->kv, branch->node);
+        branch->node = COP_NODE_NONE;
+        branch->n_pending = branch->n_spans = 0;
+    }
+    cop_branch_record *parent = &engine->branches[parent_id];
+    if (--parent->n_children_live > 0)
+        return COP_OK;
+    return problem->driver->joined(problem->driver, engine, parent_id);
+}
+
+/* The lengths of the longest path now run through the slowest child; the children go. */
+static void absorb_children(cop_engine *engine, cop_branch parent_id) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    uint64_t thread = 0, critical = 0;
+    cop_branch next;
+    for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE; id = next) {
+        cop_branch_record *child = &engine->branches[id];
+        next = child->next_sibling;
+        thread = child->thread_tokens > thread ? child->thread_tokens : thread;
+        critical = child->critical_tokens > critical ? child->critical_tokens : critical;
+        cop__engine_event(engine, COP_EVENT_JOIN, parent_id, child->serial, 0);
+        cop__engine_release(engine, id);
+    }
+    parent->thread_tokens += thread;
+    parent->critical_tokens += critical;
+    parent->first_child = COP_BRANCH_NONE;
+    parent->n_children = 0;
+    parent->state = COP_BRANCH_LIVE;
+    engine->metrics->joins++;
+    cop__engine_event(engine, COP_EVENT_WAIT_END, parent_id, 0, 0);
+}
+
+/* The parent goes on under `view`, which the caller holds for it. */
+static cop_status reopen(cop_engine *engine, cop_branch parent_id, cop_node view) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    cop_node node;
+    COP_TRY(cop_kv_open(engine->kv, view, &node));
+    cop_kv_release(engine->kv, parent->node);
+    parent->node = node;
+    absorb_children(engine, parent_id);
+    return COP_OK;
+}
+
+static cop_status stitch(cop_engine *engine, cop_branch parent_id, bool equal_start) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    cop_node view = parent->node;
+    uint32_t position = parent->next_position;
+    cop_kv_retain(engine->kv, view);
+    cop_status status = COP_OK;
+    for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE && status == COP_OK;
+         id = engine->branches[id].next_sibling) {
+        const cop_branch_record *child = &engine->branches[id];
+        if (child->end != COP_END_DONE)
+            continue;
+        cop_node longer;
+        status = cop_kv_stitch(engine->kv, view, parent->node, &child->node, 1, &longer);
+        if (status == COP_OK) {
+            cop_kv_release(engine->kv, view);
+            view = longer;
+            position = child->next_position > position ? child->next_position : position;
+        }
+    }
+    if (status == COP_OK && !equal_start)
+        position = cop_kv_view_tokens(engine->kv, view);
+    if (status == COP_OK)
+        status = reopen(engine, parent_id, view);
+    if (status == COP_OK)
+        parent->next_position = position;
+    cop_kv_release(engine->kv, view);
+    return status;
+}
+
+cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool equal_start) {
+    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
+    cop__engine_delay(engine, COP_TERM_JOIN);
+    cop_status status = stitch(engine, parent, equal_start);
+    cop__engine_enter(engine, term);
+    return status;
+}
+
+cop_status cop_engine_join_reprefill(cop_engine *engine, cop_branch parent_id, bool reuse_first) {
+    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
+    cop__engine_delay(engine, COP_TERM_JOIN);
+    cop_branch_record *parent = &engine->branches[parent_id];
+    cop_node view = parent->node;
+    uint32_t position = parent->next_position;
+    if (reuse_first) {
+        const cop_branch_record *first = &engine->branches[parent->first_child];
+        if (first->end == COP_END_DONE) {
+            view = first->node;
+            engine->metrics->tokens_reused += first->next_position - position;
+            position = first->next_position;
+        }
+    }
+    cop_kv_retain(engine->kv, view);
+    cop_status status = reopen(engine, parent_id, view);
+    cop_kv_release(engine->kv, view);
+    if (status == COP_OK)
+        parent->next_position = position;
+    cop__engine_enter(engine, term);
+    return status;
+}
+
+cop_branch_info cop_engine_branch(const cop_engine *engine, cop_branch id) {
+    const cop_branch_record *b = &engine->branches[id];
+    return (cop_branch_info){.parent = b->parent,
+                             .problem = b->problem,
+                             .index = b->index,
+                             .depth = b->depth,
+                             .n_children = b->n_children,
+                             .n_children_live = b->n_children_live,
+                             .next_position = b->next_position,
+                             .generated = b->generated,
+                             .data = b->data,
+                             .end = b->end};
+}
+
+void cop_engine_set_data(cop_engine *engine, cop_branch branch, uint32_t data) {
+    engine->branches[branch].data = data;
+}
+
+cop_branch cop_engine_child(const cop_engine *engine, cop_branch parent, uint32_t index) {
+    cop_branch child = engine->branches[parent].first_child;
+    while (index-- > 0 && child != COP_BRANCH_NONE)
+        child = engine->branches[child].next_sibling;
+    return child;
+}
+
+cop_metrics *cop_engine_metrics(cop_engine *engine) {
+    return engine->metrics;
+}
+
+uint32_t cop_engine_max_positions(const cop_engine *engine) {
+    return engine->options.max_positions;
+}
+
+const cop_model_shape *cop_engine_shape(const cop_engine *engine) {
+    return cop_model_shape_of(engine->model);
+}
+
+const char *cop_engine_describe(const cop_engine *engine) {
+    return engine->ops->describe(engine->backend);
+}

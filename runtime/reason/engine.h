@@ -1,0 +1,144 @@
+/* The engine: branches, their KV and the step loop. It knows forks, joins and rows; it knows
+ * neither tags nor text. A driver decides (driver_replay.h: a trajectory's tokens are forced;
+ * driver_live.h: a dialect, samples and prune rules) and calls back into the engine to act.
+ *
+ * A run holds one or more problems, each with a driver, and steps until all have ended. One step is
+ * one forward pass over all rows that are ready: tokens fed but not yet computed. A fed token's
+ * page is taken at once, its row runs in the next step. Within a step a row may read K and V that
+ * another row of the same step writes, because every layer appends before it attends; so a fork's
+ * last token, its children's headers, or a join's last tokens and the text after it, share one
+ * step.
+ *
+ * Time is kept by one running timer that always stands in exactly one term (measure/metrics.h).
+ * Nothing is allocated between the first step and the last. One thread; the backend may use more.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "backend/backend.h"
+#include "kv/kv.h"
+#include "measure/metrics.h"
+#include "measure/timeline.h"
+#include "model/model.h"
+
+#define COP_BRANCH_NONE UINT32_MAX
+
+typedef struct cop_engine cop_engine;
+typedef uint32_t cop_branch; /* index; valid until the branch is released */
+
+typedef struct cop_engine_options {
+    const char *backend; /* "cpu" */
+    cop_arith arith;
+    uint32_t n_threads;
+    const char *isa;
+    uint32_t page_tokens; /* 16, 32 or 64 */
+    uint32_t n_pages;
+    uint32_t chunk_tokens, chunk_tail_tokens; /* plan.h; 0: 1024 */
+    uint32_t tile_slots;                      /* 0: 64 / group */
+    uint32_t max_branches;                    /* alive at once, waiting ones included */
+    uint32_t max_rows;                        /* of a step; at least max_branches; 0: derived */
+    uint32_t max_positions; /* rotary positions; at most the context unless allowed */
+    uint32_t max_segments;  /* 0: derived */
+    uint64_t seed;
+    uint64_t inject_ns[COP_TERM_COUNT]; /* tests: a delay put into each term where it occurs */
+    cop_timeline *timeline;             /* NULL: none */
+    const atomic_bool *interrupt;       /* NULL: none; true ends the run with ERR_INTERRUPTED */
+} cop_engine_options;
+
+cop_status cop_engine_create(const cop_model *model, const cop_engine_options *options,
+                             cop_engine **out);
+void cop_engine_destroy(cop_engine *engine);
+
+/* What a fed token is, for the partition of time and the counts. */
+typedef enum cop_feed {
+    COP_FEED_PROMPT,
+    COP_FEED_DECODE, /* a generated token */
+    COP_FEED_HEADER, /* forced after a fork */
+    COP_FEED_JOIN,   /* forced after a join */
+    COP_FEED_AGAIN,  /* re-prefilled at a join: was computed in a child before */
+} cop_feed;
+
+typedef struct cop_driver cop_driver;
+struct cop_driver {
+    uint64_t
+        problem_key; /* names the problem to the random numbers, whatever else runs beside it */
+    /* Opens the root branch with cop_engine_root, feeds it. */
+    cop_status (*start)(cop_driver *driver, cop_engine *engine, uint32_t problem);
+    /* Fills temperature and filters, biases and forced; row and key are already set. */
+    void (*request)(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                    cop_sample_request *request);
+    /* A token was sampled for the branch: take it (cop_engine_feed), fork, end, .. */
+    cop_status (*token)(cop_driver *driver, cop_engine *engine, cop_branch branch,
+                        const cop_sample *sample);
+    /* Every child of the branch's block has ended: join them. */
+    cop_status (*joined)(cop_driver *driver, cop_engine *engine, cop_branch parent);
+};
+
+/* Runs the problems to their end. Afterwards no branch and no page is held. On failure everything
+ * is released too and the metrics hold what was counted so far. */
+cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32_t n,
+                          cop_metrics *metrics);
+
+/* Measures the decode step's cost for 1, 2, 4, .. branches, for the modelled split of decode time.
+ */
+cop_status cop_engine_calibrate(cop_engine *engine);
+
+/* ---- for drivers, inside a callback ---- */
+
+cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out);
+
+/* Feeds tokens to a branch. `ids` stay the driver's and must not move until the branch's next
+ * callback or its end. A branch whose fed tokens have all run is asked for its next token, unless
+ * it waits or has ended. At most four spans may be outstanding. */
+cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t *ids, uint32_t n,
+                           cop_feed feed);
+
+/* Ends the branch's segment and opens n children on its view; the parent waits for them. Children
+ * start at the parent's next position. A child that is fed nothing is sampled from the parent's
+ * last row. An ancestor's block and its join are the driver's business: the engine calls `joined`
+ * when the last child has ended. */
+cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
+
+/* Ends a branch. DONE keeps its view for the join; the other ends release it, and every branch
+ * below it, at once. */
+cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end how);
+
+/* The branch's random numbers are those of child `index` of its parent, whatever its own number is:
+ * a sample drawn alone equals the same sample drawn among its siblings. */
+void cop_engine_stream(cop_engine *engine, cop_branch branch, uint32_t index);
+
+/* Counts n generated tokens for the branch (a last one that is never fed included). */
+void cop_engine_generated(cop_engine *engine, cop_branch branch, uint32_t n);
+
+/* Joins: the parent's view afterwards, on which it decodes again. Children are released. */
+/* stitch: parent's view, then each child's own segments, in order; next position = 1 + the largest
+ * position reached by any child when `equal_start`, else the number of tokens in the view. */
+cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool equal_start);
+/* reprefill: the parent's own view again, or, with reuse_first, that of its first child (whose last
+ * token must have been fed). The caller feeds the text. */
+cop_status cop_engine_join_reprefill(cop_engine *engine, cop_branch parent, bool reuse_first);
+
+typedef struct cop_branch_info {
+    cop_branch parent;
+    uint32_t problem;
+    uint32_t index; /* child number from 0, in its block */
+    uint32_t depth; /* forks above it */
+    uint32_t n_children, n_children_live;
+    uint32_t next_position;
+    uint64_t generated; /* decoded tokens of its own */
+    uint32_t data;      /* the driver's */
+    cop_branch_end end;
+} cop_branch_info;
+cop_branch_info cop_engine_branch(const cop_engine *engine, cop_branch branch);
+void cop_engine_set_data(cop_engine *engine, cop_branch branch, uint32_t data);
+cop_branch cop_engine_child(const cop_engine *engine, cop_branch parent, uint32_t index);
+
+/* Counts that only the driver knows. */
+cop_metrics *cop_engine_metrics(cop_engine *engine);
+
+uint32_t cop_engine_max_positions(const cop_engine *engine);
+const cop_model_shape *cop_engine_shape(const cop_engine *engine);
+const char *cop_engine_describe(const cop_engine *engine);
