@@ -88,6 +88,17 @@ static int check_tests, check_failures, check_skips;
         check_tests++;                                                                             \
     } while (0)
 
+/* `whole` scaled by the effort that the runner asks for (COPPICE_EFFORT in percent), at least
+ * `least`: sanitizer builds run a share of the random cases. */
+static inline uint32_t check_effort(uint32_t whole, uint32_t least) {
+    const char *text = getenv("COPPICE_EFFORT");
+    long percent = text ? strtol(text, NULL, 10) : 100;
+    if (percent < 1 || percent > 100)
+        percent = 100;
+    uint32_t n = (uint32_t)((uint64_t)whole * (uint64_t)percent / 100);
+    return n < least ? least : n;
+}
+
 static inline int check_report(void) {
     printf("%d tests, %d skipped\n", check_tests, check_skips);
     return check_failures != 0;

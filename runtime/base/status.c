@@ -48,13 +48,11 @@ cop_status cop_status_fail(cop_status status, const char *format, ...) {
 }
 
 cop_status cop_status_prefix(cop_status status, const char *format, ...) {
-    char rest[MESSAGE_BYTES];
+    char head[MESSAGE_BYTES / 2], rest[MESSAGE_BYTES];
     memcpy(rest, message, sizeof rest);
     va_list args;
     va_start(args, format);
-    int used = vsnprintf(message, sizeof message, format, args);
+    vsnprintf(head, sizeof head, format, args);
     va_end(args);
-    if (used >= 0 && (unsigned)used + 3 < sizeof message)
-        snprintf(message + used, sizeof message - (unsigned)used, ": %s", rest);
-    return status;
+    return cop_status_fail(status, "%s: %s", head, rest);
 }

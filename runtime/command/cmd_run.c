@@ -6,7 +6,7 @@
 
 #include "command/command.h"
 #include "command/job_line.h"
-#include "config/chat.h"
+#include "model/chat.h"
 #include "config/paths.h"
 
 enum { PROMPT_BYTES_MAX = 16 << 20, RUN_BRANCHES = 65 };

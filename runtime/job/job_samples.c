@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "config/chat.h"
+#include "model/chat.h"
 #include "config/paths.h"
 #include "job/job_internal.h"
 

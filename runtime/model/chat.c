@@ -1,4 +1,4 @@
-#include "config/chat.h"
+#include "model/chat.h"
 
 #include <glob.h>
 #include <stdio.h>
