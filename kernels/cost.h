@@ -18,15 +18,15 @@ typedef struct cop_attention_cost { /* one layer, one step, all heads */
     uint64_t
         kv_load_bytes; /* what tiles load: each token once for each tile entry that covers it */
     uint64_t kv_first_bytes; /* of these, the first load of each token */
-    uint64_t kv_min_bytes;   /* unique tokens that some slot sees x bytes */
     uint64_t partial_bytes;  /* f32 o, m and l, written and read */
     uint64_t query_bytes, output_bytes;
     uint64_t flops; /* 4 d for each (query head, key that its row sees) */
     uint32_t items; /* times the KV heads */
 } cop_attention_cost;
 
-/* `seen` is scratch of cop_cost_scratch_words(tables) words; the caller owns it. An entry with
- * limits loads up to the largest limit of a slot in its mask. Slots without a row load nothing. */
-uint64_t cop_cost_scratch_words(const cop_plan_tables *tables, uint32_t max_segments);
+/* `seen` is scratch of cop_cost_scratch_words words; the caller owns it. (A page holds at most a
+ * leaf's tokens, so a pool of n_pages holds at most n_pages leaves.) An entry with limits loads up
+ * to the largest limit of a slot in its mask. Slots without a row load nothing. */
+uint64_t cop_cost_scratch_words(uint32_t max_segments, uint32_t n_pages);
 void cop_cost_attention(const cop_plan_tables *tables, uint32_t max_segments,
                         const cop_attention_shape *shape, uint64_t *seen, cop_attention_cost *out);

@@ -34,11 +34,11 @@ static cop_engine *make_engine(const cop_model *model, cop_arith arith, const va
                                   .n_threads = v->threads,
                                   .isa = v->isa,
                                   .page_tokens = v->page_tokens,
-                                  .n_pages = v->batch == 1 ? 600 : 8000,
+                                  .n_pages = v->batch == 1 ? 1000 : 12000,
                                   .chunk_tokens = 128,
                                   .chunk_tail_tokens = 64,
                                   .tile_slots = v->tile_slots,
-                                  .max_branches = v->batch == 1 ? 64 : 1400,
+                                  .max_branches = v->batch == 1 ? 160 : 2600,
                                   .max_rows = v->max_rows,
                                   .max_positions = 4096,
                                   .seed = 7};
@@ -108,8 +108,8 @@ static void test_bits_depend_on_the_view_alone(void) {
     static const variant alone = {"alone, one thread, pages of 16", 1, 1, 16, 0, 0, NULL};
     static const variant others[] = {
         {"batches of 2..32, two threads, pages of 32, tiles of 3", 0, 2, 32, 3, 0, NULL},
-        {"batches of 32, pages of 64, steps of few rows", 32, 2, 64, 0, 1400, NULL},
-        {"alone, two threads, pages of 64, tiles of 1", 1, 2, 64, 1, 64, NULL},
+        {"batches of 32, pages of 64, steps of few rows", 32, 2, 64, 0, 2600, NULL},
+        {"alone, two threads, pages of 64, tiles of 1", 1, 2, 64, 1, 160, NULL},
     };
     cop_model *model;
     CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));

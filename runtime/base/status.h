@@ -45,7 +45,8 @@ cop_status cop_status_fail(cop_status status, const char *format, ...)
 cop_status cop_status_prefix(cop_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3), cold));
 
-#define COP_FAIL(status, ...) cop_status_fail((status), __VA_ARGS__)
+/* The value is spelled out so that the compiler sees that it is not COP_OK. */
+#define COP_FAIL(status, ...) (cop_status_fail((status), __VA_ARGS__), (status))
 
 #define COP_TRY(expression)                                                                        \
     do {                                                                                           \

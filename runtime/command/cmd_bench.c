@@ -18,6 +18,7 @@ static cop_status bench(cop_bench_config *config, const char *out, bool resume, 
                                .resume = resume,
                                .listener = cop_table_row,
                                .progress = cop_progress_line,
+                               .note = cop_results_say_note,
                                .context = table};
     COP_TRY(cop_bench_run_config(config, &run));
     char path[4096];

@@ -32,17 +32,17 @@ static cop_status replay(const cop_job_options *options, cop_replay_job *what, c
     cop_job *job;
     json_t *manifest = NULL;
     COP_TRY(cop_job_create(options, &job));
-    cop_status status = cop_job_manifest(job, &manifest);
+    cop_status status = cop_job_manifest(job, "replay", &manifest);
     if (status == COP_OK) {
-        json_object_set_new(manifest, "name", json_string("replay"));
-        json_object_set_new(manifest, "clock", json_string("wall"));
         json_object_set_new(manifest, "trajectories", json_string(what->trajectories));
         json_object_set_new(manifest, "repeats", json_integer(what->repeats));
         cop_results_options results = {.folder = folder, .manifest = manifest, .resume = resume};
         status = cop_results_open(&results, &what->results);
     }
-    if (status == COP_OK)
+    if (status == COP_OK) {
+        cop_results_say_note(NULL, cop_results_note(what->results));
         status = cop_job_replay(job, what);
+    }
     cop_results_close(what->results);
     json_decref(manifest);
     cop_job_destroy(job);

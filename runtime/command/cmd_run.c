@@ -6,8 +6,8 @@
 
 #include "command/command.h"
 #include "command/job_line.h"
-#include "model/chat.h"
 #include "config/paths.h"
+#include "model/chat.h"
 
 enum { PROMPT_BYTES_MAX = 16 << 20, RUN_BRANCHES = 65 };
 
@@ -48,13 +48,12 @@ static cop_status encode_prompt(const run_line *line, const cop_model *model, co
         return COP_FAIL(COP_ERR_UNSUPPORTED, "random weights have no tokenizer, so no prompt can "
                                              "be read: use `replay` or `bench` with --random");
     cop_buffer text = {0}, wrapped = {0};
-    char configs[COP_PATH_BYTES];
+    char root[COP_PATH_BYTES];
     cop_status status = read_prompt(line, &text);
     if (status == COP_OK && line->chat)
-        status = cop_configs_folder(configs);
+        status = cop_root_folder(root);
     if (status == COP_OK && line->chat)
-        status =
-            cop_chat_apply(configs, tokenizer, text.data ? text.data : "", text.bytes, &wrapped);
+        status = cop_chat_apply(root, tokenizer, text.data ? text.data : "", text.bytes, &wrapped);
     const cop_buffer *use = line->chat ? &wrapped : &text;
     if (status == COP_OK)
         status = cop_tokenizer_encode(tokenizer, use->data ? use->data : "", use->bytes,
@@ -72,9 +71,8 @@ static cop_status load_dialect(const char *name, cop_dialect_file **out) {
         return COP_OK;
     if (strchr(name, '/') || strstr(name, ".json"))
         return cop_dialect_load(name, out);
-    char root[COP_PATH_BYTES + 8];
-    COP_TRY(cop_configs_folder(root));
-    strcat(root, "/..");
+    char root[COP_PATH_BYTES];
+    COP_TRY(cop_root_folder(root));
     return cop_dialect_load_named(root, name, out);
 }
 

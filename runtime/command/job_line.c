@@ -45,6 +45,12 @@ void cop_progress_clear(void) {
         fprintf(stderr, "\r\033[K");
 }
 
+void cop_results_say_note(void *context, const char *note) {
+    (void)context;
+    if (note && note[0])
+        fprintf(stderr, "coppice: %s\n", note);
+}
+
 static void print_header(void) {
     printf("%-10s %-16s %8s %8s %8s %7s %9s %8s %8s %9s %9s %9s %6s\n", "problem", "method",
            "tokens", "longest", "again", "steps", "wall s", "tok/s", "join ms", "KV first",

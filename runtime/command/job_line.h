@@ -62,6 +62,9 @@ const atomic_bool *cop_interrupt_flag(void);
 void cop_progress_line(void *context, uint32_t done, uint32_t total, const char *what);
 void cop_progress_clear(void);
 
+/* Says on stderr what resuming a result folder found, when it found something. */
+void cop_results_say_note(void *context, const char *note);
+
 /* One row of the table of results; the first call prints the header. */
 typedef struct cop_table {
     bool begun;

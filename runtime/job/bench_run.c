@@ -37,15 +37,15 @@ cop_status cop_bench_run_config(cop_bench_config *c, const cop_bench_run *run) {
     cop_results *results = NULL;
     json_t *manifest = NULL;
     COP_TRY(cop_job_create(&c->job, &job));
-    cop_status status = cop_job_manifest(job, &manifest);
+    cop_status status = cop_job_manifest(job, c->name, &manifest);
     if (status == COP_OK) {
-        json_object_set_new(manifest, "name", json_string(c->name));
-        json_object_set_new(manifest, "clock", json_string("wall"));
         json_object_set_new(manifest, "config", cop_bench_config_resolved(c));
         cop_results_options options = {
             .folder = run->folder, .manifest = manifest, .resume = run->resume};
         status = cop_results_open(&options, &results);
     }
+    if (status == COP_OK && run->note)
+        run->note(run->context, cop_results_note(results));
     if (status == COP_OK)
         status = run_all(c, job, results, run);
     cop_results_close(results);

@@ -1,9 +1,12 @@
 #include "job/job.h"
 
+#include <sched.h>
 #include <string.h>
 
+#include "backend/cpu/isa.h"
 #include "base/memory.h"
 #include "job/job_internal.h"
+#include "measure/ceilings.h"
 
 enum { CALIBRATION_POSITIONS = 256 }; /* what cop_engine_calibrate would like to have */
 
@@ -40,18 +43,33 @@ const cop_model *cop_job_model(const cop_job *job) {
     return job->model;
 }
 
-cop_status cop_job_manifest(cop_job *job, json_t **out) {
+static uint32_t thread_count(const cop_job *job) {
+    cpu_set_t set;
+    if (job->options.n_threads)
+        return job->options.n_threads;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
+}
+
+cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
     char hash[65];
     COP_TRY(cop_model_sha256(job->model, hash));
     const cop_job_options *o = &job->options;
+    cop_isa isa;
+    COP_TRY(cop_isa_choose(o->isa, &isa));
+    double read_gbps, fma_gflops;
+    COP_TRY(cop_ceilings_measure(thread_count(job), &read_gbps, &fma_gflops));
     uint32_t chunk = o->chunk_tokens ? o->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
-    *out = json_pack("{s:{s:s, s:s, s:b}, s:s, s:s, s:I, s:{s:i, s:i}, s:i, s:b}", "model", "name",
-                     cop_model_name(job->model), "sha256", hash, "random_weights",
-                     (int)cop_model_is_random(job->model), "arithmetic", cop_arith_name(o->arith),
-                     "backend", o->backend ? o->backend : "cpu", "seed", (json_int_t)o->seed,
-                     "chunk_rule", "tokens", (int)chunk, "tail_tokens",
-                     (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
-                     (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation);
+    *out = json_pack(
+        "{s:s, s:s, s:{s:s, s:s, s:b}, s:s, s:s, s:s, s:i, s:I, s:{s:i, s:i}, s:i, s:b, "
+        "s:{s:f, s:f}}",
+        "name", name, "clock", "wall", "model", "name", cop_model_name(job->model), "sha256", hash,
+        "random_weights", (int)cop_model_is_random(job->model), "arithmetic",
+        cop_arith_name(o->arith), "backend", o->backend ? o->backend : "cpu", "isa",
+        cop_isa_name(isa), "threads", (int)thread_count(job), "seed", (json_int_t)o->seed,
+        "chunk_rule", "tokens", (int)chunk, "tail_tokens",
+        (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
+        (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation, "ceilings",
+        "read_gbps", read_gbps, "fma_gflops", fma_gflops);
     return *out ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a manifest");
 }
 

@@ -135,6 +135,7 @@ typedef struct cop_bench_run {
     bool resume;
     cop_job_listener *listener;
     cop_job_progress *progress;
+    void (*note)(void *context, const char *note); /* what resuming found; "" when nothing */
     void *context;
 } cop_bench_run;
 cop_status cop_bench_run_config(cop_bench_config *config, const cop_bench_run *run);

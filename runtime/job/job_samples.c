@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "model/chat.h"
 #include "config/paths.h"
 #include "job/job_internal.h"
+#include "model/chat.h"
 
 static const char *const rows[] = {"serial", "forked", "forked+pruned"};
 
@@ -36,11 +36,11 @@ static cop_status make_prompt(samples_run *run) {
     }
     cop_buffer text = {0};
     cop_status status = COP_OK;
-    char configs[COP_PATH_BYTES];
+    char root[COP_PATH_BYTES];
     if (what->chat) {
-        status = cop_configs_folder(configs);
+        status = cop_root_folder(root);
         if (status == COP_OK)
-            status = cop_chat_apply(configs, tokenizer, what->prompt, strlen(what->prompt), &text);
+            status = cop_chat_apply(root, tokenizer, what->prompt, strlen(what->prompt), &text);
     } else {
         status = cop_buffer_append(&text, what->prompt, strlen(what->prompt));
     }

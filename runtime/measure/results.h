@@ -35,6 +35,8 @@ typedef struct cop_results_options {
 
 cop_status cop_results_open(const cop_results_options *options, cop_results **out);
 void cop_results_close(cop_results *results);
+/* What opening had to repair (a torn last line), for the command to print; "" when nothing. */
+const char *cop_results_note(const cop_results *results);
 
 /* Cell keys are short hex hashes of a JSON value (canonical: sorted keys, compact). */
 enum { COP_CELL_KEY_BYTES = 17 };
@@ -42,9 +44,10 @@ cop_status cop_results_cell_key(const json_t *identity, char key[COP_CELL_KEY_BY
 bool cop_results_done(const cop_results *results, const char *cell, uint32_t repeat);
 
 /* Appends one line and flushes it to disk. `record` (borrowed) holds what identifies and describes
- * the cell; metrics are added under "metrics". */
+ * the cell; metrics are added under "metrics", unless NULL. */
 cop_status cop_results_append(cop_results *results, const char *cell, uint32_t repeat,
                               const json_t *record, const cop_metrics *metrics);
+/* The trace of a cell's first measurement; later calls for the same cell change nothing. */
 cop_status cop_results_trace(cop_results *results, const char *cell, const char *title,
                              const cop_timeline *timeline);
 

@@ -30,7 +30,8 @@ static cop_status fits(const cop_json *root, const cop_tokenizer *tokenizer, boo
 }
 
 static cop_status apply(const cop_json *root, const char *message, size_t bytes, cop_buffer *out) {
-    const char *system_open, *system_close, *system, *user_open, *user_close, *assistant_open;
+    const char *system_open = "", *system_close = "", *system = "";
+    const char *user_open = "", *user_close = "", *assistant_open = "";
     COP_TRY(COP_JSON_ONLY(root, "name", "source", "needs", "system_open", "system_close", "system",
                           "user_open", "user_close", "assistant_open"));
     COP_TRY(text_at(root, "system_open", &system_open));
@@ -46,10 +47,10 @@ static cop_status apply(const cop_json *root, const char *message, size_t bytes,
     return cop_buffer_printf(out, "%s%s", user_close, assistant_open);
 }
 
-cop_status cop_chat_apply(const char *configs, const cop_tokenizer *tokenizer, const char *message,
+cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, const char *message,
                           size_t bytes, cop_buffer *out) {
     char pattern[COP_PATH_BYTES];
-    snprintf(pattern, sizeof pattern, "%.4000s/chat/*.json", configs);
+    snprintf(pattern, sizeof pattern, "%.4000s/configs/chat/*.json", root);
     glob_t files = {0};
     if (glob(pattern, 0, NULL, &files) != 0) {
         globfree(&files);
@@ -58,13 +59,13 @@ cop_status cop_chat_apply(const char *configs, const cop_tokenizer *tokenizer, c
     cop_status status = COP_OK;
     bool done = false;
     for (size_t i = 0; i < files.gl_pathc && status == COP_OK && !done; i++) {
-        cop_json root;
-        status = cop_json_load(files.gl_pathv[i], &root);
+        cop_json file;
+        status = cop_json_load(files.gl_pathv[i], &file);
         if (status == COP_OK)
-            status = fits(&root, tokenizer, &done);
+            status = fits(&file, tokenizer, &done);
         if (status == COP_OK && done)
-            status = apply(&root, message, bytes, out);
-        cop_json_release(&root);
+            status = apply(&file, message, bytes, out);
+        cop_json_release(&file);
     }
     globfree(&files);
     if (status == COP_OK && !done)

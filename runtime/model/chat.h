@@ -8,6 +8,7 @@
 #include "model/tokenizer.h"
 
 /* Wraps a user's message in the first format (by name of the file) whose special tokens the
- * tokenizer has; ERR_UNSUPPORTED, naming the formats, when there is none. Appends to `out`. */
-cop_status cop_chat_apply(const char *configs, const cop_tokenizer *tokenizer, const char *message,
+ * tokenizer has; ERR_UNSUPPORTED, naming the formats, when there is none. Appends to `out`. `root`
+ * holds configs/. */
+cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, const char *message,
                           size_t bytes, cop_buffer *out);

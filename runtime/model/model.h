@@ -5,8 +5,11 @@
  * any thread. Backends prepare weights in their own layout from the tensors given here.
  *
  * A shape file is JSON: {"name", "n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim", "ffn",
- * "vocab", "context", "rope_theta", "rms_eps", "tied" (bool), "dtype" ("F32" | "BF16" | "Q8_0" |
- * ..), "seed"}; unknown and duplicate keys are errors. Committed ones lie in configs/models/.
+ * "vocab", "context", "rope_theta", "rms_eps", "tied" (bool), "dtype" ("F32" | "F16" | "BF16" |
+ * "Q8_0" | "Q4_0" | "Q4_1"), "seed" (0 when missing)}; unknown and duplicate keys are errors.
+ * Committed ones lie in configs/models/. The dtype is that of the layers' matrices; as in
+ * llama.cpp's files, norms are F32, and the embedding and the output are Q8_0 beside Q4 matrices,
+ * so that "Q4_1" gives the bytes of SmolLM2-135M-Instruct.Q4_1.gguf.
  */
 #pragma once
 
@@ -50,6 +53,18 @@ typedef enum cop_weight {
 
 typedef struct cop_model cop_model;
 
+enum { /* what both kinds of model may be; a file beyond it is refused */
+       COP_MODEL_LAYERS_MAX = 1024,
+       COP_MODEL_HIDDEN_MAX = 1 << 16,
+       COP_MODEL_HEADS_MAX = 1024,
+       COP_MODEL_HEAD_DIM_MAX = 256,
+       COP_MODEL_FFN_MAX = 1 << 20,
+       COP_MODEL_VOCAB_MAX = 1 << 22,
+       COP_MODEL_CONTEXT_MAX = INT32_MAX,
+};
+
+/* Refuses with ERR_UNSUPPORTED what would be computed wrongly if it were ignored: another
+ * architecture, rope scaling, unknown "llama." keys, tensors without a role. */
 cop_status cop_model_open(const char *gguf_path, cop_model **out);
 cop_status cop_model_open_random(const char *shape_json_path, cop_model **out);
 void cop_model_close(cop_model *model);
@@ -60,7 +75,19 @@ const cop_tokenizer *cop_model_tokenizer(const cop_model *model); /* NULL for a 
 cop_status cop_model_check(const cop_model *model); /* the mapped file is still whole */
 
 const char *cop_model_name(const cop_model *model);
-bool cop_model_is_random(const cop_model *model);        /* every table and report says so */
-uint64_t cop_model_weight_bytes(const cop_model *model); /* as stored, read once a decode step */
+bool cop_model_is_random(const cop_model *model); /* every table and report says so */
+/* Bytes as stored that every decode step reads once: all but an embedding that is not tied. */
+uint64_t cop_model_weight_bytes(const cop_model *model);
 /* Hex SHA-256 of the file, or of the shape and seed; computed on first use (slow for a file). */
 cop_status cop_model_sha256(cop_model *model, char hex[65]);
+
+/* NaN and infinite weights are legal in the format, and reported. Opening scans the norms alone:
+ * one line about what it saw, or "". */
+const char *cop_model_warning(const cop_model *model);
+/* Reads every weight (slow): how many values are not finite, and the name of the first tensor that
+ * has one ("" when none has). */
+enum { COP_WEIGHT_NAME_BYTES = 64 };
+cop_status cop_model_count_nonfinite(const cop_model *model, uint64_t *values,
+                                     char first[COP_WEIGHT_NAME_BYTES]);
+/* "blk.3.attn_q.weight" */
+void cop_weight_name(cop_weight weight, uint32_t layer, char name[COP_WEIGHT_NAME_BYTES]);

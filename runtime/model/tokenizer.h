@@ -3,7 +3,9 @@
  *
  * Pre-tokenizers ("tokenizer.ggml.pre": smollm, gpt-2, llama-bpe, qwen2, and their aliases in
  * llama.cpp) are regular expressions run by PCRE2; merges are applied by rank. Text of special
- * tokens (token_type control or user-defined) is matched longest first before pre-tokenization.
+ * tokens (token_type control, unknown or user-defined) is found before pre-tokenization: leftmost
+ * first, then longest. BOS and EOS are added only where add_bos_token and add_eos_token say so;
+ * normalisers (Qwen2's NFC) are not part of GGUF and are not applied.
  * Immutable once created; encode may be called from any thread.
  */
 #pragma once
@@ -28,12 +30,15 @@ typedef struct cop_token_ids { /* zero-initialise; grows; release with cop_token
 void cop_token_ids_release(cop_token_ids *ids);
 
 typedef struct cop_encode_options {
-    bool plain;  /* text of special tokens is ordinary text */
-    bool no_bos; /* leave out a BOS that the model's metadata asks for */
+    bool plain;  /* text of control tokens is ordinary text; user-defined ones are still matched */
+    bool no_bos; /* leave out the BOS and the EOS that the model's metadata asks for */
+    bool
+        drop_unknown; /* leave out bytes that no token stands for, as the tokenizers library does */
 } cop_encode_options;
 
-/* Appends the ids of text (any bytes; invalid UTF-8 is encoded byte by byte as the reference does).
- * ERR_FORMAT, naming the byte offset, when the vocabulary cannot express the text. */
+/* Appends the ids of text (any bytes). A byte that is not part of valid UTF-8 is a piece of its own
+ * and keeps its value, so decoding gives the same bytes again. ERR_FORMAT, naming the byte offset,
+ * when the vocabulary cannot express the text; nothing is appended then. */
 cop_status cop_tokenizer_encode(const cop_tokenizer *tokenizer, const char *text, size_t bytes,
                                 cop_encode_options options, cop_token_ids *ids);
 

@@ -37,7 +37,10 @@ static cop_status create_parts(cop_engine *e) {
     uint32_t smallest =
         o->chunk_tokens < o->chunk_tail_tokens ? o->chunk_tokens : o->chunk_tail_tokens;
     uint64_t pool_tokens = (uint64_t)o->n_pages * o->page_tokens;
-    uint64_t partials = (uint64_t)o->max_rows * (pool_tokens / smallest + 1);
+    uint64_t view_tokens = o->max_view_tokens ? o->max_view_tokens : 2ull * o->max_positions;
+    if (view_tokens > pool_tokens)
+        view_tokens = pool_tokens;
+    uint64_t partials = (uint64_t)o->max_rows * (view_tokens / smallest + 2);
     if (pool_tokens > UINT32_MAX / 2 || partials > UINT32_MAX / 2)
         return COP_FAIL(COP_ERR_CONFIG, "a pool of %u pages of %u tokens is too large", o->n_pages,
                         o->page_tokens);
@@ -76,9 +79,10 @@ static cop_status create_parts(cop_engine *e) {
 
 static cop_status create_arrays(cop_engine *e) {
     const cop_engine_options *o = &e->options;
-    cop_plan_tables tables = cop_plan_view(e->plan);
     e->max_segments = o->max_segments;
-    e->seen = cop_calloc(cop_cost_scratch_words(&tables, o->max_segments), sizeof *e->seen);
+    e->seen = cop_calloc(cop_cost_scratch_words(o->max_segments, o->n_pages), sizeof *e->seen);
+    e->segment_step = cop_calloc(o->max_segments, sizeof *e->segment_step);
+    e->segment_tokens = cop_calloc(o->max_segments, sizeof *e->segment_tokens);
     e->branches = cop_calloc(o->max_branches, sizeof *e->branches);
     e->order = cop_calloc(o->max_branches, sizeof *e->order);
     e->max_problems = o->max_branches < MAX_PROBLEMS ? o->max_branches : MAX_PROBLEMS;
@@ -100,7 +104,7 @@ static cop_status create_arrays(cop_engine *e) {
     bool whole = e->seen && e->branches && e->order && e->problems && e->token && e->position &&
                  e->segment && e->offset && e->row_term && e->row_view && e->decode_slot &&
                  e->decode_branch && e->runs && e->plan_runs && e->requests && e->request_branch &&
-                 e->request_serial && e->samples;
+                 e->request_serial && e->samples && e->segment_step && e->segment_tokens;
     return whole ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
 }
 
@@ -127,10 +131,11 @@ cop_status cop_engine_create(const cop_model *model, const cop_engine_options *o
 void cop_engine_destroy(cop_engine *e) {
     if (!e)
         return;
-    void *arrays[] = {e->seen,           e->branches,       e->order,  e->problems,  e->token,
-                      e->position,       e->segment,        e->offset, e->row_term,  e->row_view,
-                      e->decode_slot,    e->decode_branch,  e->runs,   e->plan_runs, e->requests,
-                      e->request_branch, e->request_serial, e->samples};
+    void *arrays[] = {e->seen,           e->branches,  e->order,        e->problems,
+                      e->token,          e->position,  e->segment,      e->offset,
+                      e->row_term,       e->row_view,  e->decode_slot,  e->decode_branch,
+                      e->runs,           e->plan_runs, e->requests,     e->request_branch,
+                      e->request_serial, e->samples,   e->segment_step, e->segment_tokens};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         cop_free(arrays[i]);
     if (e->backend)
@@ -318,6 +323,19 @@ void cop__engine_release(cop_engine *engine, cop_branch id) {
         cop__engine_forget(engine, id);
 }
 
+/* The longest path into a branch now runs through its slowest child. */
+static void add_longest_child(const cop_engine *engine, cop_branch_record *branch) {
+    uint64_t thread = 0, critical = 0;
+    for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
+         id = engine->branches[id].next_sibling) {
+        const cop_branch_record *child = &engine->branches[id];
+        thread = child->thread_tokens > thread ? child->thread_tokens : thread;
+        critical = child->critical_tokens > critical ? child->critical_tokens : critical;
+    }
+    branch->thread_tokens += thread;
+    branch->critical_tokens += critical;
+}
+
 static void end_children(cop_engine *engine, cop_branch id, cop_branch_end how) {
     cop_branch_record *branch = &engine->branches[id];
     cop_branch next;
@@ -340,6 +358,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     cop_branch_record *branch = &engine->branches[id];
     if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was ended twice");
+    add_longest_child(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
     branch->end = how;
     branch->from_parent = false;
@@ -372,21 +391,16 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     return problem->driver->joined(problem->driver, engine, parent_id);
 }
 
-/* The lengths of the longest path now run through the slowest child; the children go. */
+/* The children go; their parent goes on. */
 static void absorb_children(cop_engine *engine, cop_branch parent_id) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    uint64_t thread = 0, critical = 0;
+    add_longest_child(engine, parent);
     cop_branch next;
     for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE; id = next) {
-        cop_branch_record *child = &engine->branches[id];
-        next = child->next_sibling;
-        thread = child->thread_tokens > thread ? child->thread_tokens : thread;
-        critical = child->critical_tokens > critical ? child->critical_tokens : critical;
-        cop__engine_event(engine, COP_EVENT_JOIN, parent_id, child->serial, 0);
+        next = engine->branches[id].next_sibling;
+        cop__engine_event(engine, COP_EVENT_JOIN, parent_id, engine->branches[id].serial, 0);
         cop__engine_release(engine, id);
     }
-    parent->thread_tokens += thread;
-    parent->critical_tokens += critical;
     parent->first_child = COP_BRANCH_NONE;
     parent->n_children = 0;
     parent->state = COP_BRANCH_LIVE;

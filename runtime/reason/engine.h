@@ -40,8 +40,9 @@ typedef struct cop_engine_options {
     uint32_t tile_slots;                      /* 0: 64 / group */
     uint32_t max_branches;                    /* alive at once, waiting ones included */
     uint32_t max_rows;                        /* of a step; at least max_branches; 0: derived */
-    uint32_t max_positions; /* rotary positions; at most the context unless allowed */
-    uint32_t max_segments;  /* 0: derived */
+    uint32_t max_positions;   /* rotary positions; at most the context unless allowed */
+    uint32_t max_view_tokens; /* 0: the pool's, or twice max_positions */
+    uint32_t max_segments;    /* 0: derived */
     uint64_t seed;
     uint64_t inject_ns[COP_TERM_COUNT]; /* tests: a delay put into each term where it occurs */
     cop_timeline *timeline;             /* NULL: none */
@@ -138,6 +139,9 @@ cop_branch cop_engine_child(const cop_engine *engine, cop_branch parent, uint32_
 
 /* Counts that only the driver knows. */
 cop_metrics *cop_engine_metrics(cop_engine *engine);
+
+/* Time that inject_ns really put into a term during the last run. */
+uint64_t cop_engine_injected_ns(const cop_engine *engine, cop_term term);
 
 uint32_t cop_engine_max_positions(const cop_engine *engine);
 const cop_model_shape *cop_engine_shape(const cop_engine *engine);

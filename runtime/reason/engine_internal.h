@@ -73,7 +73,9 @@ struct cop_engine {
     cop_plan *plan;
     uint32_t max_segments;
     cop_attention_shape attention;
-    uint64_t *seen; /* scratch of cop_cost_attention */
+    uint64_t *seen;           /* scratch of cop_cost_attention */
+    uint32_t *segment_step;   /* [max_segments] the last step that looked at a segment, */
+    uint32_t *segment_tokens; /* and how many of its tokens its rows see */
 
     cop_branch_record *branches; /* [max_branches] */
     uint32_t *order;             /* branches in use, by age */
@@ -105,6 +107,7 @@ struct cop_engine {
     uint64_t begin_ns, mark_ns;
     cop_term term;
     cop_step_model model_of_steps;
+    uint64_t injected_ns[COP_TERM_COUNT];
     uint64_t single_ns, single_bytes;              /* steps with one decode row and nothing else */
     uint64_t pure_steps, pure_ns, pure_load_bytes; /* steps with decode rows and nothing else */
 };
@@ -112,7 +115,7 @@ struct cop_engine {
 /* engine_time.c */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term); /* returns the term left */
 void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns, uint64_t sample_ns);
-void cop__engine_delay(const cop_engine *engine, cop_term term);
+void cop__engine_delay(cop_engine *engine, cop_term term);
 double cop__step_model_ns(const cop_step_model *model, double rows, double load_bytes);
 void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branch, uint32_t other,
                        uint64_t value);

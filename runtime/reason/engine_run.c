@@ -57,9 +57,11 @@ cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32
     engine->n_problems = n;
     engine->metrics = metrics;
     engine->next_serial = 0;
+    memset(engine->injected_ns, 0, sizeof engine->injected_ns);
     engine->single_ns = engine->single_bytes = 0;
     engine->pure_steps = engine->pure_ns = engine->pure_load_bytes = 0;
     cop_kv_peak_reset(engine->kv);
+    memset(engine->segment_step, 0, engine->max_segments * sizeof *engine->segment_step);
     cop_backend_counters before;
     engine->ops->counters(engine->backend, &before);
     cop_plan_stats plan_before = cop_plan_stats_read(engine->plan);

@@ -157,12 +157,51 @@ static void build_requests(cop_engine *engine) {
     }
 }
 
+/* Unique KV tokens that a view sees, added to those of the step so far: straight from the views, so
+ * that what the plan makes tiles load can be held against it. */
+static uint64_t count_view(cop_engine *engine, cop_node node, uint32_t own_tokens) {
+    uint32_t step = (uint32_t)engine->metrics->steps_forward + 1;
+    uint64_t fresh = 0;
+    for (bool own = true;; own = false) {
+        cop_node_info info = cop_kv_node(engine->kv, node);
+        if (info.segment == COP_SEGMENT_NONE)
+            return fresh;
+        uint32_t segment = info.segment;
+        uint32_t tokens = own ? own_tokens : cop_kv_segments(engine->kv)[segment].tokens;
+        if (engine->segment_step[segment] != step) {
+            engine->segment_step[segment] = step;
+            engine->segment_tokens[segment] = 0;
+        }
+        if (tokens > engine->segment_tokens[segment]) {
+            fresh += tokens - engine->segment_tokens[segment];
+            engine->segment_tokens[segment] = tokens;
+        }
+        node = info.parent;
+    }
+}
+
+static uint64_t count_unique_tokens(cop_engine *engine) {
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < engine->n_decode; i++) {
+        cop_node node = engine->branches[engine->decode_branch[i]].node;
+        uint32_t segment = cop_kv_node(engine->kv, node).segment;
+        tokens += count_view(engine, node, cop_kv_segments(engine->kv)[segment].tokens);
+    }
+    for (uint32_t i = 0; i < engine->n_runs; i++) {
+        const cop_prefill_run *run = &engine->plan_runs[i];
+        tokens += count_view(engine, run->node, run->first + run->tokens);
+    }
+    return tokens;
+}
+
 static void count_step(cop_engine *engine, const cop_plan_tables *tables) {
     cop_metrics *m = engine->metrics;
     uint64_t layers = cop_model_shape_of(engine->model)->n_layers;
     cop_attention_cost cost;
     cop_cost_attention(tables, engine->max_segments, &engine->attention, engine->seen, &cost);
-    m->kv_min_bytes += cost.kv_min_bytes * layers;
+    const cop_attention_shape *a = &engine->attention;
+    m->kv_min_bytes += count_unique_tokens(engine) * 2 * a->n_kv_heads * a->head_dim *
+                       a->kv_element_bytes * layers;
     m->kv_predicted_load_bytes += cost.kv_load_bytes * layers;
     m->kv_predicted_first_bytes += cost.kv_first_bytes * layers;
     m->kv_tiles += tables->n_tiles;

@@ -48,12 +48,18 @@ void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns, uint64_t sam
         engine->metrics->mixed_ns += forward_ns;
 }
 
-void cop__engine_delay(const cop_engine *engine, cop_term term) {
+void cop__engine_delay(cop_engine *engine, cop_term term) {
     uint64_t ns = engine->options.inject_ns[term];
     if (ns == 0)
         return;
     struct timespec span = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    uint64_t begin = cop_clock_ns();
     nanosleep(&span, NULL);
+    engine->injected_ns[term] += cop_clock_ns() - begin;
+}
+
+uint64_t cop_engine_injected_ns(const cop_engine *engine, cop_term term) {
+    return engine->injected_ns[term];
 }
 
 /* Time of a decode step with `rows` rows that load `load_bytes` of KV: the measured time at that

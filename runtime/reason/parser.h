@@ -4,9 +4,12 @@
  * value without pointers to the text: copy it to fork it. Never allocates.
  *
  * Strict mode (import) refuses what a transcript must not hold: a closing tag that closes nothing,
- * a path without an item, an unclosed element at the end, more or fewer paths than items, an item
- * or path number that is not the one expected where it is a number at all. Lenient mode (live)
- * ignores tags that cannot stand where they are and counts them in `ill_formed`.
+ * a path without an item, an unclosed element at the end, more or fewer paths than items, a block
+ * without paths, a second root or conclusion, an item or path number ("2:", nested "1.2:") whose
+ * last component is not the element's place in its block, where it is a number at all. Messages say
+ * line and byte offset; the caller adds the file. Lenient mode (live) ignores tags that cannot
+ * stand where they are and counts them in `ill_formed`. A block may stand outside everything, in
+ * the root or, where the dialect nests, in a path.
  */
 #pragma once
 
@@ -17,7 +20,7 @@
 #include "base/status.h"
 #include "reason/dialect.h"
 
-enum { COP_PARSER_DEPTH_MAX = 32, COP_TAG_BYTES_MAX = 64 };
+enum { COP_PARSER_DEPTH_MAX = 32, COP_PARSER_OPEN_MAX = 4 * 32, COP_TAG_BYTES_MAX = 64 };
 
 typedef struct cop_tag_event {
     cop_element element;
@@ -33,26 +36,35 @@ typedef struct cop_parser {
     const cop_dialect *dialect;
     bool strict;
     uint64_t fed;
+    uint64_t line; /* of the next byte, from 1 */
     uint32_t ill_formed;
-    uint8_t n_open;                         /* open elements, innermost last */
-    uint8_t open[COP_PARSER_DEPTH_MAX * 4]; /* cop_element */
-    uint8_t depth;                          /* open blocks */
+    bool root_seen, block_seen;
+    uint8_t n_open;                            /* open elements, innermost last */
+    uint8_t open[COP_PARSER_OPEN_MAX];         /* cop_element */
+    uint64_t opened_at[COP_PARSER_OPEN_MAX];   /* offset of each one's tag, */
+    uint64_t opened_line[COP_PARSER_OPEN_MAX]; /* and its line: messages name them */
+    uint8_t depth;                             /* open blocks */
     uint16_t items[COP_PARSER_DEPTH_MAX], paths[COP_PARSER_DEPTH_MAX]; /* of each open block */
+    uint32_t joined;              /* bit d: the open block at depth d has had its conclusion */
     char tail[COP_TAG_BYTES_MAX]; /* the last bytes fed, for tags that straddle pieces */
     uint8_t n_tail;
+    uint8_t number_state; /* strict: where in an item's or path's "2.1:" the next byte stands */
+    uint32_t number;      /* its last component so far */
 } cop_parser;
 
 void cop_parser_init(cop_parser *parser, const cop_dialect *dialect, bool strict);
 
 /* The parser of a child: as if its parent's text had gone on with branch_prompt of path `index`
- * (from 0). The parent's own state is left as it is. */
+ * (from 0). The parent's own state, which stands where its plan closed, is left as it is. */
 cop_parser cop_parser_fork(const cop_parser *parent, uint32_t index);
 
-/* The parent's state after all `n` paths ended and join_prompt was added to its text. */
+/* The parent's state after all `n` paths ended and join_prompt was added to its text. `fed` and
+ * `line` count the parent's own text: the paths' are not in it. */
 void cop_parser_join(cop_parser *parent, uint32_t n);
 
 /* Feeds bytes up to and including the first one that completes a tag; *used says how many were
- * taken and *found whether `event` was filled. Call again with the rest. */
+ * taken and *found whether `event` was filled. Call again with the rest. Of two tags that end at
+ * the same byte the longer is found. After an error (strict mode only) the parser is done with. */
 cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, size_t *used,
                            bool *found, cop_tag_event *event);
 

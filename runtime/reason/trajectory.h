@@ -70,6 +70,7 @@ typedef struct cop_trajectory {
     cop_token_origin origin;
     uint64_t n_tokens; /* of prompt and stream together, once known */
     bool has_text;
+    const char *tokenizer; /* of the recorded counts and ids; NULL: none recorded */
 } cop_trajectory;
 
 typedef struct cop_trajectories { /* owns everything it points to, through one arena */
@@ -84,14 +85,20 @@ void cop_trajectories_destroy(cop_trajectories *set);
 cop_status cop_trajectories_read(const char *path, cop_trajectories **out);
 
 /* Parses recorded text with a dialect's tags (strict). The prompt is the text before the root's
- * opening tag, or, where the text has none, before the first block. */
+ * opening tag, in which tags are ordinary text, or, where the text has none, before the first
+ * block. On failure `into` is as it was; messages say line and byte, the caller adds the file.
+ * Pieces: a tag with the newline before it; the text between tags. A path begins with the recorded
+ * bytes that equal branch_prompt, or, where they differ, with its tag alone; so does a join with
+ * join_prompt. Text between two paths stays with the earlier one, behind its closing tag. */
 cop_status cop_trajectory_parse(const cop_dialect *dialect, const char *id, const char *source,
                                 const char *text, size_t bytes, cop_trajectories *into);
 cop_status cop_trajectories_create(cop_trajectories **out); /* empty, for _parse */
 
 /* Gives every piece its ids: recorded ones as they are (checked against `vocab`), else the text
- * tokenised (pieces apart), else placeholder ids drawn from (seed, trajectory id, order of the
- * piece), never special ones, from 0 .. vocab-1. tokenizer may be NULL. */
+ * tokenised (pieces apart, no BOS), else placeholder ids drawn from (seed, trajectory id, order of
+ * the piece), never special ones, from 0 .. vocab-1. tokenizer may be NULL: text then counts as the
+ * file recorded it, else one id a pre-token. ERR_MISMATCH on an id that is not in the vocabulary.
+ */
 cop_status cop_trajectories_tokenize(cop_trajectories *set, const cop_tokenizer *tokenizer,
                                      uint32_t vocab, uint64_t seed);
 
@@ -99,5 +106,7 @@ typedef struct cop_trajectory_write_options {
     bool counts_only; /* no text, no ids: "n" alone */
     bool ids;         /* write ids where known */
 } cop_trajectory_write_options;
+/* The caller's to release; NULL when memory is short, or for counts_only when no tokenizer's counts
+ * are known. Placeholder ids and pre-token counts are never written. */
 json_t *cop_trajectory_to_json(const cop_trajectory *trajectory,
                                cop_trajectory_write_options options);

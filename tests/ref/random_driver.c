@@ -109,9 +109,10 @@ static cop_status random_token(cop_driver *driver, cop_engine *engine, cop_branc
     d->coverage->long_segments += b->said == 70;
     if (b->said >= b->limit || b->n_ids > RANDOM_TOKENS_MAX - 200)
         return cop_engine_end(engine, branch, COP_END_DONE);
-    uint32_t n = 2 + draw(d, b->path, b->said, 8, 3);
-    bool room = d->n_branches + n <= RANDOM_BRANCHES_MAX && b->depth < 3;
-    return chance > 92 && room ? fork_here(d, engine, b, n) : COP_OK;
+    /* At most 3 samples x 2 blocks x 3 paths, then one block of 2 in each, twice: 129 branches. */
+    uint32_t n = b->depth ? 2 : 2 + draw(d, b->path, b->said, 8, 2);
+    bool may = b->depth == 0 ? b->blocks < 2 : b->depth < 3 && b->blocks < 1;
+    return chance > 90 && may ? fork_here(d, engine, b, n) : COP_OK;
 }
 
 /* Text of the children that lived, behind the parent's own. */

@@ -8,7 +8,7 @@
 
 #include "reason/engine.h"
 
-enum { RANDOM_BRANCHES_MAX = 40, RANDOM_TOKENS_MAX = 1024 };
+enum { RANDOM_BRANCHES_MAX = 140, RANDOM_TOKENS_MAX = 1024 };
 
 typedef struct random_coverage {
     uint64_t trees, forks, nested_joins, stitches, equal_starts, reprefills, reuses, pruned,

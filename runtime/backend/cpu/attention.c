@@ -1,0 +1,587 @@
+#include "backend/cpu/attention.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend/cpu/attention_kernels.h"
+#include "base/memory.h"
+#include "kv/fold_reference.h"
+
+#define LOG2_E 0x1.71547652b82fep+0
+enum { HUGE_PAGE_BYTES = 2 << 20 };
+
+/* One thread's state within an item. */
+typedef struct worker {
+    cop__fold_scratch fold;
+    cop__row *rows;     /* [64 * group], those of the item's slots, slot by slot */
+    cop__row **visible; /* [64 * group], those that see the current leaf */
+    float *o;           /* [64 * group][d] */
+    uint32_t n_slots;   /* slots of the tile that take part in the item */
+    uint32_t slot[COP_TILE_SLOTS_MAX], plan_slot[COP_TILE_SLOTS_MAX];
+    const cop_walk_entry *listed; /* `visible` holds this entry's rows, which see a whole leaf */
+    uint32_t n_listed;
+    cop_cpu_attention_counters counters;
+} worker;
+
+/* Memory that comes zeroed when it is first touched. */
+typedef struct mapped {
+    void *mapping, *start;
+    size_t bytes;
+} mapped;
+
+struct cop_cpu_attention {
+    cop_cpu_attention_options options;
+    const cop__attention_kernels *kernels;
+    cop__fold_options fold;
+    uint32_t group, element_bytes;
+    size_t tile_elements, layer_elements; /* K or V of one (page, head); K and V of one layer */
+    mapped pool;
+    worker **workers;
+    /* A slot's partials are [n_heads][n_partials], so that a row's stand one after the other. */
+    mapped partial_o; /* [d] each */
+    float *partial_m, *partial_l;
+    _Atomic uint64_t *loaded; /* [page][kv_head]: tokens loaded in this launch */
+    cop_cpu_attention_counters counters;
+};
+
+/* One leaf of an entry, as the walk of an item comes to it. */
+typedef struct leaf_place {
+    const cop_walk_entry *entry;
+    uint32_t first;  /* token of the segment */
+    uint32_t tokens; /* the most that a slot sees */
+} leaf_place;
+
+typedef struct leaf_walk {
+    const cop_plan_tables *tables;
+    const worker *worker;
+    const cop_walk_entry *entry, *end;
+    uint32_t first, last; /* what is left of the entry */
+} leaf_walk;
+
+static cop_status check_options(const cop_cpu_attention_options *o) {
+    if (o->head_dim == 0 || o->head_dim % 16 || o->head_dim > COP__HEAD_DIM_MAX)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "head_dim %u: attention needs a multiple of 16 up to %d", o->head_dim,
+                        COP__HEAD_DIM_MAX);
+    if (o->n_kv_heads == 0 || o->n_heads == 0 || o->n_heads % o->n_kv_heads)
+        return COP_FAIL(COP_ERR_UNSUPPORTED, "%u heads cannot share %u KV heads evenly", o->n_heads,
+                        o->n_kv_heads);
+    if (o->page_tokens != 16 && o->page_tokens != 32 && o->page_tokens != 64)
+        return COP_FAIL(COP_ERR_CONFIG, "page_tokens %u: must be 16, 32 or 64", o->page_tokens);
+    if (o->n_layers == 0 || o->n_pages == 0 || o->n_threads == 0)
+        return COP_FAIL(COP_ERR_CONFIG, "attention needs layers, pages and threads: %u, %u, %u",
+                        o->n_layers, o->n_pages, o->n_threads);
+    if (!cop_isa_available(o->isa))
+        return COP_FAIL(COP_ERR_UNSUPPORTED, "this machine cannot run %s: choose another isa",
+                        cop_isa_name(o->isa));
+    return COP_OK;
+}
+
+static const cop__attention_kernels *choose_kernels(cop_isa isa) {
+#if defined(__x86_64__)
+    if (isa == COP_ISA_AVX512)
+        return &cop__attention_avx512;
+    if (isa == COP_ISA_AVX2)
+        return &cop__attention_avx2;
+#endif
+    (void)isa;
+    return &cop__attention_portable;
+}
+
+/* Mapped, not allocated, so that it can lie on huge pages: walks over small ones miss the TLB at
+ * every tile. */
+static cop_status map_memory(size_t count, size_t size, const char *what, mapped *out) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) ||
+        bytes > PTRDIFF_MAX - 2 * (size_t)HUGE_PAGE_BYTES)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "%s of %zu x %zu bytes cannot be held", what, count,
+                        size);
+    out->bytes = bytes + HUGE_PAGE_BYTES;
+    void *mapping = mmap(NULL, out->bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapping == MAP_FAILED)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no %zu bytes for %s: use fewer pages or rows", bytes,
+                        what);
+    const uintptr_t aligned =
+        ((uintptr_t)mapping + HUGE_PAGE_BYTES - 1) & -(uintptr_t)HUGE_PAGE_BYTES;
+    out->mapping = mapping;
+    out->start = (void *)aligned;
+    if (bytes >= HUGE_PAGE_BYTES)
+        (void)madvise(out->start, bytes, MADV_HUGEPAGE); /* only a hint: small pages work too */
+    return COP_OK;
+}
+
+static void unmap_memory(mapped *memory) {
+    if (memory->mapping)
+        munmap(memory->mapping, memory->bytes);
+}
+
+static worker *create_worker(const cop_cpu_attention *a) {
+    const size_t rows = (size_t)COP_TILE_SLOTS_MAX * a->group;
+    worker *w = cop_calloc(1, sizeof *w);
+    if (!w)
+        return NULL;
+    w->rows = cop_calloc(rows, sizeof *w->rows);
+    w->visible = cop_calloc(rows, sizeof(cop__row *));
+    w->o = cop_calloc(rows * a->options.head_dim, sizeof *w->o);
+    return w;
+}
+
+static void destroy_worker(worker *w) {
+    if (!w)
+        return;
+    cop_free(w->rows);
+    cop_free(w->visible);
+    cop_free(w->o);
+    cop_free(w);
+}
+
+cop_status cop_cpu_attention_create(const cop_cpu_attention_options *options,
+                                    cop_cpu_attention **out) {
+    *out = NULL;
+    COP_TRY(check_options(options));
+    cop_cpu_attention *a = cop_calloc(1, sizeof *a);
+    if (!a)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for attention");
+    const uint32_t d = options->head_dim;
+    a->options = *options;
+    a->kernels = choose_kernels(options->isa);
+    a->fold = (cop__fold_options){.d = d, .round_p = options->bf16};
+    a->fold.c = (float)(LOG2_E / sqrt(d));
+    a->group = options->n_heads / options->n_kv_heads;
+    a->element_bytes = options->bf16 ? 2 : 4;
+    a->tile_elements = (size_t)options->page_tokens * d;
+    a->layer_elements = 2 * a->tile_elements * options->n_kv_heads * options->n_pages;
+    const size_t partials = (size_t)options->max_partials * options->n_heads;
+    cop_status status = map_memory((size_t)options->n_layers * a->layer_elements, a->element_bytes,
+                                   "the KV pool", &a->pool);
+    if (status == COP_OK)
+        status = map_memory(partials, d * sizeof(float), "attention partials", &a->partial_o);
+    if (status != COP_OK)
+        goto failed;
+    a->workers = cop_calloc(options->n_threads, sizeof *a->workers);
+    a->partial_m = cop_calloc(partials, sizeof(float));
+    a->partial_l = cop_calloc(partials, sizeof(float));
+    a->loaded = cop_calloc((size_t)options->n_pages * options->n_kv_heads, sizeof(uint64_t));
+    bool complete = a->workers && a->partial_m && a->partial_l && a->loaded;
+    for (uint32_t t = 0; complete && t < options->n_threads; t++) {
+        a->workers[t] = create_worker(a);
+        complete =
+            a->workers[t] && a->workers[t]->rows && a->workers[t]->visible && a->workers[t]->o;
+    }
+    if (complete) {
+        *out = a;
+        return COP_OK;
+    }
+    status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u attention partials and %u threads",
+                      options->max_partials, options->n_threads);
+failed:
+    cop_cpu_attention_destroy(a);
+    return status;
+}
+
+void cop_cpu_attention_destroy(cop_cpu_attention *a) {
+    if (!a)
+        return;
+    unmap_memory(&a->pool);
+    unmap_memory(&a->partial_o);
+    for (uint32_t t = 0; a->workers && t < a->options.n_threads; t++)
+        destroy_worker(a->workers[t]);
+    cop_free(a->workers);
+    cop_free(a->partial_m);
+    cop_free(a->partial_l);
+    cop_free(a->loaded);
+    cop_free(a);
+}
+
+/* Element offset of the K tile of (layer, page, head); the V tile follows it. */
+static size_t tile_offset(const cop_cpu_attention *a, uint32_t layer, uint32_t page,
+                          uint32_t head) {
+    return layer * a->layer_elements +
+           ((size_t)page * a->options.n_kv_heads + head) * 2 * a->tile_elements;
+}
+
+void cop_cpu_attention_store(cop_cpu_attention *a, uint32_t layer, uint32_t page, uint32_t token,
+                             const float *k, const float *v) {
+    const uint32_t d = a->options.head_dim, page_tokens = a->options.page_tokens;
+    for (uint32_t head = 0; head < a->options.n_kv_heads; head++) {
+        const size_t at = tile_offset(a, layer, page, head);
+        const float *key = k + (size_t)head * d, *value = v + (size_t)head * d;
+        if (a->options.bf16) {
+            uint16_t *tile = (uint16_t *)a->pool.start + at;
+            for (uint32_t i = 0; i < d; i++)
+                tile[(size_t)i * page_tokens + token] = cop_bf16_from_f32(key[i]);
+            for (uint32_t i = 0; i < d; i++)
+                tile[a->tile_elements + (size_t)token * d + i] = cop_bf16_from_f32(value[i]);
+        } else {
+            float *tile = (float *)a->pool.start + at;
+            for (uint32_t i = 0; i < d; i++)
+                tile[(size_t)i * page_tokens + token] = key[i];
+            memcpy(tile + a->tile_elements + (size_t)token * d, value, d * sizeof *value);
+        }
+    }
+    a->counters.append_bytes += 2ull * a->options.n_kv_heads * d * a->element_bytes;
+}
+
+/* Where the entry ends in its segment: loads stop at the segment's length. */
+static uint32_t entry_end(const cop_plan_tables *tables, const cop_walk_entry *entry) {
+    const uint32_t tokens = tables->segments[entry->segment].tokens;
+    if (entry->first >= tokens || entry->tokens >= tokens - entry->first)
+        return tokens;
+    return entry->first + entry->tokens;
+}
+
+/* Where the part of the entry that tile slot `slot` sees ends; at most entry->first if nowhere. */
+static uint32_t visible_end(const cop_plan_tables *tables, const cop_walk_entry *entry,
+                            uint32_t slot) {
+    if (!(entry->mask >> slot & 1))
+        return 0;
+    const uint32_t end = entry_end(tables, entry);
+    if (entry->limits == COP_LIMITS_NONE)
+        return end;
+    const int32_t limit = tables->limits[entry->limits + (int32_t)slot];
+    return limit <= 0 ? 0 : (uint32_t)limit < end ? (uint32_t)limit : end;
+}
+
+static bool walk_next(leaf_walk *walk, leaf_place *place) {
+    while (walk->first >= walk->last) {
+        if (walk->entry + 1 >= walk->end)
+            return false;
+        walk->entry++;
+        walk->first = walk->entry->first;
+        walk->last = 0;
+        for (uint32_t i = 0; i < walk->worker->n_slots; i++) {
+            const uint32_t end = visible_end(walk->tables, walk->entry, walk->worker->slot[i]);
+            walk->last = end > walk->last ? end : walk->last;
+        }
+    }
+    const uint32_t left = walk->last - walk->first;
+    place->entry = walk->entry;
+    place->first = walk->first;
+    place->tokens = left < COP_LEAF_TOKENS ? left : COP_LEAF_TOKENS;
+    walk->first += COP_LEAF_TOKENS;
+    return true;
+}
+
+/* Finds the leaf's tiles in the pool. */
+static void find_leaf(const cop_cpu_attention *a, uint32_t layer, uint32_t head,
+                      const cop_plan_tables *tables, const leaf_place *place, cop__leaf *leaf) {
+    const uint32_t page_tokens = a->options.page_tokens, d = a->options.head_dim;
+    const uint32_t *pages =
+        tables->page_table + tables->segments[place->entry->segment].page_table_offset;
+    leaf->tokens = place->tokens;
+    leaf->k_stride = page_tokens;
+    leaf->bf16 = a->options.bf16;
+    for (uint32_t g = 0; g < COP__LEAF_GROUPS; g++) {
+        const uint32_t at = g * COP__GROUP_TOKENS;
+        if (at >= place->tokens) { /* nobody sees it and its page may not exist */
+            leaf->k[g] = leaf->k[0];
+            leaf->v[g] = leaf->v[0];
+            continue;
+        }
+        const uint32_t token = place->first + at, within = token % page_tokens;
+        const size_t tile = tile_offset(a, layer, pages[token / page_tokens], head);
+        const char *k = (const char *)a->pool.start + tile * a->element_bytes;
+        leaf->k[g] = k + (size_t)within * a->element_bytes;
+        leaf->v[g] = k + (a->tile_elements + (size_t)within * d) * a->element_bytes;
+    }
+}
+
+/* A tile is about to load the leaf's K and V, for all its rows at once. */
+static void count_load(cop_cpu_attention *a, uint32_t head, const cop_plan_tables *tables,
+                       const leaf_place *place, cop_cpu_attention_counters *counters) {
+    const uint32_t page_tokens = a->options.page_tokens;
+    const uint64_t token_bytes = 2ull * a->options.head_dim * a->element_bytes;
+    const uint32_t *pages =
+        tables->page_table + tables->segments[place->entry->segment].page_table_offset;
+    for (uint32_t at = 0; at < place->tokens; at += page_tokens) {
+        const uint32_t page = pages[(place->first + at) / page_tokens];
+        const uint32_t left = place->tokens - at, n = left < page_tokens ? left : page_tokens;
+        const uint64_t mask = n == 64 ? UINT64_MAX : (1ull << n) - 1;
+        const uint64_t before = atomic_fetch_or_explicit(
+            &a->loaded[(size_t)page * a->options.n_kv_heads + head], mask, memory_order_relaxed);
+        counters->load_bytes += n * token_bytes;
+        counters->first_bytes += (uint64_t)__builtin_popcountll(mask & ~before) * token_bytes;
+    }
+}
+
+/* The K and V tiles of a page are one run of memory; a leaf has 1, 2 or 4 of them. */
+static void hint_next(const cop_cpu_attention *a, cop__leaf *leaf, const cop__leaf *next) {
+    const uint32_t groups = a->options.page_tokens / COP__GROUP_TOKENS;
+    for (uint32_t x = 0; a->options.bf16 && x < COP__LEAF_GROUPS; x++)
+        leaf->next[x] = (const char *)next->k[x / groups * groups] +
+                        (size_t)(x % groups) * 64 * a->options.head_dim;
+}
+
+/* Sets up the rows of the slots that take part in the item. */
+static void begin_item(const cop_cpu_attention *a, const cop_plan_tables *tables,
+                       const cop_item *item, uint32_t head, const float *q, size_t q_stride,
+                       worker *w) {
+    const uint32_t d = a->options.head_dim;
+    const cop_tile *tile = &tables->tiles[item->tile];
+    uint64_t mask = 0;
+    for (uint32_t e = 0; e < item->n_entries; e++)
+        mask |= tables->entries[item->first_entry + e].mask;
+    w->n_slots = 0;
+    w->listed = NULL;
+    for (uint32_t s = 0; s < tile->n_slots; s++) {
+        const int32_t slot = tile->slot[s];
+        if (!(mask >> s & 1) || slot == COP_SLOT_HOLE || tables->slots[slot].row < 0)
+            continue;
+        for (uint32_t g = 0; g < a->group; g++) {
+            const size_t r = (size_t)w->n_slots * a->group + g;
+            w->rows[r] = (cop__row){.m = -INFINITY, .o = w->o + r * d};
+            w->rows[r].q =
+                q + (size_t)tables->slots[slot].row * q_stride + ((size_t)head * a->group + g) * d;
+        }
+        w->slot[w->n_slots] = s;
+        w->plan_slot[w->n_slots++] = (uint32_t)slot;
+    }
+    memset(w->o, 0, (size_t)w->n_slots * a->group * d * sizeof *w->o);
+}
+
+static uint32_t list_visible(const cop_cpu_attention *a, const cop_plan_tables *tables,
+                             const leaf_place *place, worker *w) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->n_slots; i++) {
+        const uint32_t end = visible_end(tables, place->entry, w->slot[i]);
+        if (end <= place->first)
+            continue;
+        const uint32_t left = end - place->first;
+        for (uint32_t g = 0; g < a->group; g++) {
+            cop__row *row = &w->rows[(size_t)i * a->group + g];
+            row->tokens = left < COP_LEAF_TOKENS ? left : COP_LEAF_TOKENS;
+            w->visible[n++] = row;
+        }
+    }
+    return n;
+}
+
+static void fold_leaf(const cop_cpu_attention *a, const cop_plan_tables *tables,
+                      const leaf_place *place, cop__leaf *leaf, worker *w) {
+    const bool whole = place->tokens == COP_LEAF_TOKENS && place->entry->limits == COP_LIMITS_NONE;
+    if (!whole || w->listed != place->entry) {
+        w->n_listed = list_visible(a, tables, place, w);
+        w->listed = whole ? place->entry : NULL;
+    }
+    leaf->scratch = &w->fold;
+    a->kernels->fold(leaf, w->visible, w->n_listed, &a->fold);
+}
+
+static void finish_row(const cop_cpu_attention *a, const float *o, const float *m, const float *l,
+                       uint32_t n, float *out) {
+    a->kernels->merge(o, m, l, n, &a->fold, out);
+    for (uint32_t i = 0; a->options.round_output && i < a->fold.d; i++)
+        out[i] = cop_f32_from_bf16(cop_bf16_from_f32(out[i]));
+}
+
+/* Index of a row's first partial. */
+static size_t partial_of(const cop_cpu_attention *a, const cop_slot *slot, uint32_t query_head) {
+    return (size_t)slot->first_partial * a->options.n_heads + (size_t)query_head * slot->n_partials;
+}
+
+/* A row with one chunk is final here; another one's chunk becomes a partial. */
+static void end_item(cop_cpu_attention *a, const cop_plan_tables *tables, const cop_item *item,
+                     uint32_t head, float *out, size_t out_stride, worker *w) {
+    const uint32_t d = a->options.head_dim;
+    for (uint32_t r = 0; r < w->n_slots * a->group; r++) {
+        const cop_slot *slot = &tables->slots[w->plan_slot[r / a->group]];
+        const uint32_t query_head = head * a->group + r % a->group;
+        const cop__row *row = &w->rows[r];
+        const float l = (row->l[0] + row->l[1]) + (row->l[2] + row->l[3]);
+        if (slot->n_partials <= 1) {
+            float *to = out + (size_t)slot->row * out_stride + (size_t)query_head * d;
+            finish_row(a, row->o, &row->m, &l, 1, to);
+            continue;
+        }
+        const size_t at = partial_of(a, slot, query_head) + item->chunk;
+        memcpy((float *)a->partial_o.start + at * d, row->o, d * sizeof *row->o);
+        a->partial_m[at] = row->m;
+        a->partial_l[at] = l;
+        w->counters.partial_bytes += (d + 2) * sizeof(float);
+    }
+}
+
+static void merge_row(cop_cpu_attention *a, const cop_slot *slot, uint32_t query_head, float *out,
+                      size_t out_stride, worker *w) {
+    const uint32_t d = a->options.head_dim;
+    const size_t at = partial_of(a, slot, query_head);
+    finish_row(a, (float *)a->partial_o.start + at * d, a->partial_m + at, a->partial_l + at,
+               slot->n_partials, out + (size_t)slot->row * out_stride + (size_t)query_head * d);
+    w->counters.partial_bytes += (uint64_t)slot->n_partials * (d + 2) * sizeof(float);
+}
+
+/* Work of a launch: an item for one KV head. The number after the last is no work. */
+typedef struct launch {
+    cop_cpu_attention *attention;
+    uint32_t layer;
+    const cop_plan_tables *tables;
+    const float *q;
+    float *out;
+    size_t q_stride, out_stride;
+    uint64_t n_work;
+    _Atomic uint64_t ticket;
+} launch;
+
+/* The first leaf of the work that this thread does next: only a hint, so limits do not matter. */
+static bool find_first_leaf(const launch *run, uint64_t work, cop__leaf *leaf) {
+    const uint32_t n_kv_heads = run->attention->options.n_kv_heads;
+    if (work >= run->n_work)
+        return false;
+    const cop_item *item = &run->tables->items[work / n_kv_heads];
+    if (item->n_entries == 0)
+        return false;
+    const cop_walk_entry *entry = &run->tables->entries[item->first_entry];
+    const uint32_t end = entry_end(run->tables, entry);
+    if (end <= entry->first)
+        return false;
+    const uint32_t left = end - entry->first;
+    const leaf_place place = {entry, entry->first, left < COP_LEAF_TOKENS ? left : COP_LEAF_TOKENS};
+    find_leaf(run->attention, run->layer, (uint32_t)(work % n_kv_heads), run->tables, &place, leaf);
+    return true;
+}
+
+/* Runs one work and returns the next, which it draws when it comes to its last leaf: early enough
+ * to fetch that one's first leaf, too late to keep it from an idle thread. */
+static uint64_t run_work(launch *run, uint64_t work, worker *w) {
+    cop_cpu_attention *a = run->attention;
+    const cop_plan_tables *tables = run->tables;
+    const uint32_t head = (uint32_t)(work % a->options.n_kv_heads);
+    const cop_item *item = &tables->items[work / a->options.n_kv_heads];
+    if (item->n_entries == 0)
+        return atomic_fetch_add(&run->ticket, 1);
+    begin_item(a, tables, item, head, run->q, run->q_stride, w);
+    leaf_walk walk = {.tables = tables, .worker = w};
+    walk.entry = tables->entries + item->first_entry;
+    walk.end = walk.entry + item->n_entries;
+    walk.entry--; /* the first step comes to the first entry */
+    leaf_place place[2];
+    cop__leaf leaf[2];
+    bool more = walk_next(&walk, &place[0]);
+    uint64_t following = more ? 0 : atomic_fetch_add(&run->ticket, 1);
+    if (more)
+        find_leaf(a, run->layer, head, tables, &place[0], &leaf[0]);
+    for (uint32_t now = 0; more; now ^= 1) {
+        const uint32_t then = now ^ 1;
+        bool known = more = walk_next(&walk, &place[then]);
+        if (more)
+            find_leaf(a, run->layer, head, tables, &place[then], &leaf[then]);
+        else {
+            following = atomic_fetch_add(&run->ticket, 1);
+            known = find_first_leaf(run, following, &leaf[then]);
+        }
+        hint_next(a, &leaf[now], known ? &leaf[then] : &leaf[now]);
+        count_load(a, head, tables, &place[now], &w->counters);
+        fold_leaf(a, tables, &place[now], &leaf[now], w);
+    }
+    end_item(a, tables, item, head, run->out, run->out_stride, w);
+    return following;
+}
+
+/* Checks the tables against what was created, and forgets which tokens their last launch loaded. */
+static cop_status begin_launch(cop_cpu_attention *a, const cop_plan_tables *tables) {
+    const cop_cpu_attention_options *o = &a->options;
+    if (tables->page_tokens != o->page_tokens)
+        return COP_FAIL(COP_ERR_MISMATCH, "the plan has pages of %u tokens, the pool of %u",
+                        tables->page_tokens, o->page_tokens);
+    for (uint32_t s = 0; s < tables->n_slots; s++) {
+        const cop_slot *slot = &tables->slots[s];
+        if (slot->row >= 0 && (uint32_t)slot->row >= o->max_rows)
+            return COP_FAIL(COP_ERR_NO_ROOM, "slot %u has row %d: attention was made for %u rows",
+                            s, slot->row, o->max_rows);
+        if (slot->row >= 0 && slot->n_partials > 1 &&
+            (uint64_t)slot->first_partial + slot->n_partials > o->max_partials)
+            return COP_FAIL(
+                COP_ERR_NO_ROOM, "slot %u has partials %u to %u: attention was made for %u", s,
+                slot->first_partial, slot->first_partial + slot->n_partials - 1, o->max_partials);
+    }
+    for (uint32_t i = 0; i < tables->n_items; i++) {
+        for (uint32_t e = 0; e < tables->items[i].n_entries; e++) {
+            const cop_walk_entry *entry = &tables->entries[tables->items[i].first_entry + e];
+            if (entry->q_shift != 0)
+                return COP_FAIL(COP_ERR_UNSUPPORTED,
+                                "an entry of segment %u rotates the query by %d: the cpu backend "
+                                "has no shared views yet",
+                                entry->segment, entry->q_shift);
+            const uint32_t *pages =
+                tables->page_table + tables->segments[entry->segment].page_table_offset;
+            const uint32_t end = entry_end(tables, entry);
+            for (uint32_t t = entry->first; t < end; t += o->page_tokens) {
+                const uint32_t page = pages[t / o->page_tokens];
+                if (page >= o->n_pages)
+                    return COP_FAIL(COP_ERR_INTERNAL, "segment %u lies on page %u of %u",
+                                    entry->segment, page, o->n_pages);
+                for (uint32_t head = 0; head < o->n_kv_heads; head++)
+                    atomic_store_explicit(&a->loaded[(size_t)page * o->n_kv_heads + head], 0,
+                                          memory_order_relaxed);
+            }
+        }
+    }
+    return COP_OK;
+}
+
+/* What stands if no item comes to a row or a chunk: zeros, or an empty partial. */
+static void clear_slot(cop_cpu_attention *a, const cop_slot *slot, float *out, size_t out_stride) {
+    if (slot->row < 0)
+        return;
+    const size_t n_heads = a->options.n_heads;
+    if (slot->n_partials <= 1) {
+        memset(out + (size_t)slot->row * out_stride, 0,
+               n_heads * a->options.head_dim * sizeof *out);
+        return;
+    }
+    const size_t at = slot->first_partial * n_heads;
+    for (size_t i = 0; i < slot->n_partials * n_heads; i++) {
+        a->partial_m[at + i] = -INFINITY;
+        a->partial_l[at + i] = 0.0f;
+    }
+}
+
+cop_status cop_cpu_attention_run(cop_cpu_attention *a, uint32_t layer,
+                                 const cop_plan_tables *tables, const float *q, uint32_t q_stride,
+                                 float *out, uint32_t out_stride) {
+    if (layer >= a->options.n_layers)
+        return COP_FAIL(COP_ERR_INTERNAL, "layer %u of %u", layer, a->options.n_layers);
+    COP_TRY(begin_launch(a, tables));
+    const uint32_t n_heads = a->options.n_heads;
+    const uint64_t n_rows = (uint64_t)tables->n_slots * n_heads;
+    launch run = {.attention = a,
+                  .layer = layer,
+                  .tables = tables,
+                  .q = q,
+                  .out = out,
+                  .q_stride = q_stride,
+                  .out_stride = out_stride,
+                  .n_work = (uint64_t)tables->n_items * a->options.n_kv_heads};
+#pragma omp parallel num_threads((int)a->options.n_threads)
+    {
+        worker *w = a->workers[omp_get_thread_num()];
+#pragma omp for schedule(static)
+        for (uint32_t s = 0; s < tables->n_slots; s++)
+            clear_slot(a, &tables->slots[s], out, out_stride);
+        for (uint64_t work = atomic_fetch_add(&run.ticket, 1); work < run.n_work;)
+            work = run_work(&run, work, w);
+#pragma omp barrier
+#pragma omp for schedule(dynamic, 8)
+        for (uint64_t i = 0; i < n_rows; i++) {
+            const cop_slot *slot = &tables->slots[i / n_heads];
+            if (slot->row >= 0 && slot->n_partials > 1)
+                merge_row(a, slot, (uint32_t)(i % n_heads), out, out_stride, w);
+        }
+    }
+    for (uint32_t t = 0; t < a->options.n_threads; t++) {
+        cop_cpu_attention_counters *c = &a->workers[t]->counters;
+        a->counters.load_bytes += c->load_bytes;
+        a->counters.first_bytes += c->first_bytes;
+        a->counters.partial_bytes += c->partial_bytes;
+        memset(c, 0, sizeof *c);
+    }
+    return COP_OK;
+}
+
+void cop_cpu_attention_counters_read(const cop_cpu_attention *a, cop_cpu_attention_counters *out) {
+    *out = a->counters;
+}

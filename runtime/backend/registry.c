@@ -1,0 +1,71 @@
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+
+enum { NAME_BYTES_MAX = 32 };
+
+typedef const cop_backend_ops *(*module_entry)(uint32_t abi);
+
+static cop_status check_name(const char *name) {
+    const size_t bytes = strlen(name);
+    if (bytes == 0 || bytes > NAME_BYTES_MAX ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != bytes)
+        return COP_FAIL(COP_ERR_USAGE,
+                        "backend \"%.40s\": a name has 1 to %d lower-case letters, digits and _",
+                        name, NAME_BYTES_MAX);
+    return COP_OK;
+}
+
+/* The folder of the running command, or of the test that stands for it. */
+static cop_status module_path(const char *name, char *path, size_t capacity) {
+    char command[PATH_MAX];
+    const ssize_t bytes = readlink("/proc/self/exe", command, sizeof command - 1);
+    if (bytes <= 0)
+        return COP_FAIL(COP_ERR_IO, "/proc/self/exe cannot be read, so the folder of backend "
+                                    "modules is not known: is /proc mounted?");
+    command[bytes] = '\0';
+    char *slash = strrchr(command, '/');
+    *(slash ? slash : command) = '\0';
+    if (snprintf(path, capacity, "%s/libcoppice_%s.so", command, name) >= (int)capacity)
+        return COP_FAIL(COP_ERR_IO, "the path of the command is longer than %zu bytes", capacity);
+    return COP_OK;
+}
+
+cop_status cop_backend_find(const char *name, const cop_backend_ops **out) {
+    if (strcmp(name, "cpu") == 0) {
+        *out = &cop_backend_cpu;
+        return COP_OK;
+    }
+    COP_TRY(check_name(name));
+    char path[PATH_MAX + 64];
+    COP_TRY(module_path(name, path, sizeof path));
+    if (access(path, F_OK) != 0)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "there is no backend \"%s\" here: cpu is built in, and the module %s does "
+                        "not exist; build that module and put it beside the command, or use "
+                        "backend cpu",
+                        name, path);
+    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!module)
+        return COP_FAIL(COP_ERR_UNSUPPORTED, "backend module %s cannot be opened: %s", path,
+                        dlerror());
+    void *symbol = dlsym(module, "cop_backend_module");
+    module_entry entry;
+    memcpy(&entry, &symbol, sizeof entry);
+    const cop_backend_ops *ops = symbol ? entry(COP_BACKEND_ABI) : NULL;
+    if (!ops) {
+        dlclose(module);
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        symbol ? "backend module %s was built for another version of the command "
+                                 "(its interface is not number %d): build both from one checkout"
+                               : "%s is no backend module: it does not export cop_backend_module "
+                                 "(interface number %d)",
+                        path, COP_BACKEND_ABI);
+    }
+    *out = ops; /* the module stays open until the process ends: its table is in use */
+    return COP_OK;
+}

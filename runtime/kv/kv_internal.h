@@ -1,0 +1,119 @@
+/* What the files of the KV bookkeeping share; the plan reads it too, nobody else does.
+ *
+ * kv.c       create, append, retract, seal, reading
+ * kv_pool.c  pages, and the contiguous range of page_table[] that each segment's pages stand in
+ * kv_node.c  the trie of views: open, stitch, release
+ * kv_check.c recounts everything
+ *
+ * A node lives while `holders + children` > 0; a segment while a node stands on it. `birth` numbers
+ * nodes in order of creation, never repeats and is 0 while the index is free: it orders siblings
+ * and tells a node from a later one with the same index.
+ *
+ * Page-table ranges come in size classes of 1, 2, 4, .. pages. A segment moves to the class that
+ * fits when it grows out of its range, and down once it fills a quarter or less, so a range of
+ * class k >= 2 always belongs to a segment with more than 2^(k-2) pages. Hence at most
+ * n_pages / (2^(k-2) + 1) of them live at once (n_pages for classes 0 and 1), nor more than
+ * max_segments: with so many set aside for each class, a range can never run out before the pages
+ * do. The table's length is the sum over the classes, below 4 n_pages log2(n_pages) entries.
+ */
+#pragma once
+
+#include "kv/kv.h"
+
+enum { COP__CLASSES_MAX = 33, COP__CLASS_NONE = COP__CLASSES_MAX };
+
+/* A view may not be longer: COP_TO_END and sums over a view stay representable. */
+#define COP__VIEW_TOKENS_MAX (UINT32_MAX - 1)
+
+typedef struct cop__node {
+    uint64_t birth;
+    cop_node parent, first_child, last_child, next_sibling, previous_sibling;
+    cop_node hash_next;
+    uint32_t segment;
+    uint32_t holders, children;
+    uint32_t depth, view_tokens, chunk, chunk_fill;
+} cop__node;
+
+typedef struct cop__segment {
+    uint32_t nodes; /* that stand on it; 0: free */
+    uint32_t pages;
+    uint32_t size_class; /* COP__CLASS_NONE while it has no page */
+    bool open;
+} cop__segment;
+
+struct cop_kv {
+    cop_kv_options options;
+
+    cop_segment *segments; /* [max_segments] what backends read */
+    cop__segment *segment_state;
+    uint32_t *free_segments, n_free_segments;
+
+    uint32_t *free_pages, n_free_pages, pages_peak;
+    uint32_t *page_table, page_table_capacity;
+    uint32_t n_classes;
+    uint32_t class_base[COP__CLASSES_MAX];  /* first entry of a class in page_table */
+    uint32_t class_count[COP__CLASSES_MAX]; /* ranges of a class */
+    uint32_t *class_free[COP__CLASSES_MAX]; /* stacks of free ranges, as page-table offsets */
+    uint32_t class_n_free[COP__CLASSES_MAX];
+    uint32_t *class_free_storage;
+
+    cop__node *nodes; /* [max_nodes], 0 is the root */
+    cop_node *free_nodes;
+    uint32_t n_free_nodes;
+    cop_node *hash; /* (parent, segment) -> node, chained */
+    uint32_t hash_mask;
+    uint64_t births;
+    cop_node *path; /* scratch of stitch, [max_nodes] */
+
+    uint64_t tokens_held;
+    uint32_t *scratch;  /* of cop_kv_check */
+    const char *misuse; /* the first call that broke the contract, for cop_kv_check */
+    cop_node misuse_node;
+};
+
+static inline uint32_t cop__pages_for(const cop_kv *kv, uint64_t tokens) {
+    return (uint32_t)((tokens + kv->options.page_tokens - 1) / kv->options.page_tokens);
+}
+
+static inline bool cop__node_live(const cop_kv *kv, cop_node node) {
+    return node < kv->options.max_nodes && kv->nodes[node].birth != 0;
+}
+
+static inline bool cop__node_sealed(const cop_kv *kv, cop_node node) {
+    return node == 0 || !kv->segment_state[kv->nodes[node].segment].open;
+}
+
+static inline uint32_t cop__node_tokens(const cop_kv *kv, cop_node node) {
+    return node == 0 ? 0 : kv->segments[kv->nodes[node].segment].tokens;
+}
+
+/* The chunk rule in closed form. Offsets of a segment that starts with `fill` tokens in chunk
+ * `chunk`: its first `cop__chunk_head` tokens belong to `chunk`, then each C tokens to the next. */
+static inline uint32_t cop__chunk_head(const cop_kv *kv, uint32_t fill) {
+    const uint32_t missing = kv->options.chunk_tokens - fill;
+    return (missing + COP_LEAF_TOKENS - 1) / COP_LEAF_TOKENS * COP_LEAF_TOKENS;
+}
+
+/* Chunk of the token at `offset` of the node's segment. */
+static inline uint32_t cop__chunk_of(const cop_kv *kv, cop_node node, uint32_t offset) {
+    const cop__node *n = &kv->nodes[node];
+    const uint32_t head = cop__chunk_head(kv, n->chunk_fill);
+    return offset < head ? n->chunk : n->chunk + 1 + (offset - head) / kv->options.chunk_tokens;
+}
+
+/* Chunks of the view that ends with the first `tokens` tokens of the node's segment. */
+static inline uint32_t cop__chunks_of_view(const cop_kv *kv, cop_node node, uint32_t tokens) {
+    const cop__node *n = &kv->nodes[node];
+    return tokens ? cop__chunk_of(kv, node, tokens - 1) + 1 : n->chunk + (n->chunk_fill > 0);
+}
+
+cop_status cop__pool_create(cop_kv *kv);
+void cop__pool_destroy(cop_kv *kv);
+/* Gives the segment pages up to `pages`, which are free. Cannot fail. */
+void cop__pool_grow(cop_kv *kv, uint32_t segment, uint32_t pages);
+void cop__pool_shrink(cop_kv *kv, uint32_t segment, uint32_t pages);
+
+/* The node over `segment` under `parent`, or COP_NODE_NONE. */
+cop_node cop__node_find(const cop_kv *kv, cop_node parent, uint32_t segment);
+
+void cop__misuse(cop_kv *kv, const char *what, cop_node node);

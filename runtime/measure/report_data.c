@@ -1,0 +1,239 @@
+#include "measure/report_data.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "measure/results.h"
+
+static const cop__figure_info figures[] = {
+#define COP_FIGURE_INFO(name, path, unit, text) {path, text, COP_UNIT_##unit},
+    COP_FIGURE_MAP(COP_FIGURE_INFO)
+#undef COP_FIGURE_INFO
+};
+
+const cop__figure_info *cop__figure_info_of(cop__figure figure) {
+    return &figures[figure];
+}
+
+const json_t *cop__json_at(const json_t *object, const char *path) {
+    while (object && *path) {
+        char key[64];
+        size_t bytes = strcspn(path, ".");
+        if (bytes >= sizeof key)
+            return NULL;
+        memcpy(key, path, bytes);
+        key[bytes] = '\0';
+        object = json_object_get(object, key);
+        path += bytes + (path[bytes] == '.');
+    }
+    return object;
+}
+
+const char *cop__json_text_at(const cop__report *report, const json_t *object, const char *path,
+                              const char *otherwise) {
+    const json_t *value = cop__json_at(object, path);
+    char number[32];
+    if (json_is_string(value))
+        return json_string_value(value);
+    if (json_is_integer(value))
+        snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    else if (json_is_real(value))
+        snprintf(number, sizeof number, "%g", json_real_value(value));
+    else
+        return otherwise;
+    const char *copy = cop_arena_strndup(report->arena, number, strlen(number));
+    return copy ? copy : otherwise;
+}
+
+/* "model", as a name or as an object that has one. */
+static const char *name_at(const cop__report *report, const json_t *line, const char *key) {
+    const char *text = cop__json_text_at(report, line, key, "");
+    return *text ? text : cop__json_text_at(report, json_object_get(line, key), "name", "");
+}
+
+/* What must agree for two figures to stand in one table, in words; from the lines alone, since the
+ * manifest is the same for all of them. */
+static const char *setting_of(const cop__report *report, const json_t *line) {
+    static const char *const keys[] = {"model",  "arithmetic", "compute", "backend",
+                                       "device", "isa",        "threads", "clock"};
+    char text[512] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const char *part = name_at(report, line, keys[i]);
+        if (!*part || used + 1 >= sizeof text)
+            continue;
+        int more = snprintf(text + used, sizeof text - used, "%s%s%s", used ? " · " : "", part,
+                            strcmp(keys[i], "threads") == 0 ? " threads" : "");
+        used =
+            more < 0 || used + (size_t)more >= sizeof text ? sizeof text - 1 : used + (size_t)more;
+    }
+    const char *copy = cop_arena_strndup(report->arena, text, strlen(text));
+    return copy ? copy : "";
+}
+
+static cop__section *section_of(cop__report *report, const char *group, const char *setting) {
+    for (size_t i = 0; i < report->n_sections; i++)
+        if (strcmp(report->sections[i]->group, group) == 0 &&
+            strcmp(report->sections[i]->setting, setting) == 0)
+            return report->sections[i];
+    cop__section *section = cop_arena_calloc(report->arena, 1, sizeof *section);
+    cop__section **grown = cop_arena_calloc(report->arena, report->n_sections + 1, sizeof *grown);
+    if (!section || !grown)
+        return NULL;
+    if (report->n_sections)
+        memcpy(grown, report->sections, report->n_sections * sizeof *grown);
+    section->group = group;
+    section->setting = setting;
+    section->control = -1;
+    section->cells =
+        cop_arena_calloc(report->arena, COP_METHODS_MAX * COP_PROBLEMS_MAX, sizeof *section->cells);
+    if (!section->cells)
+        return NULL;
+    grown[report->n_sections++] = section;
+    report->sections = grown;
+    return section;
+}
+
+static uint32_t index_of(const char **names, uint32_t *count, uint32_t max, const char *name) {
+    for (uint32_t i = 0; i < *count; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    if (*count == max)
+        return UINT32_MAX;
+    names[*count] = name;
+    return (*count)++;
+}
+
+static void add_values(cop__cell *cell, const json_t *line) {
+    const json_t *metrics = json_object_get(line, "metrics");
+    /* A running mean; a figure that one of the repeats lacks is missing. */
+    double n = ++cell->repeats;
+    for (int f = 0; f < COP_FIG_COUNT; f++) {
+        const json_t *value = cop__json_at(metrics, figures[f].name);
+        double number = json_is_number(value) ? json_number_value(value) : NAN;
+        cell->value[f] += (number - cell->value[f]) / n;
+    }
+    cell->invalid |= json_is_false(json_object_get(metrics, "valid"));
+    cell->extrapolated |= json_is_true(json_object_get(line, "extrapolated"));
+    cell->random |= json_is_true(cop__json_at(line, "model.random")) ||
+                    json_is_true(json_object_get(line, "random")) ||
+                    json_is_true(json_object_get(line, "random_weights"));
+}
+
+static cop_status add_line(cop__report *report, const json_t *line) {
+    const char *group = cop__json_text_at(report, line, "group", "results");
+    const char *method = cop__json_text_at(report, line, "method", "(no method)");
+    const char *problem = cop__json_text_at(report, line, "problem", "(no problem)");
+    cop__section *section = section_of(report, group, setting_of(report, line));
+    if (!section)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the report of %s", report->folder);
+    uint32_t m = index_of(section->methods, &section->n_methods, COP_METHODS_MAX, method);
+    uint32_t p = index_of(section->problems, &section->n_problems, COP_PROBLEMS_MAX, problem);
+    if (m == UINT32_MAX || p == UINT32_MAX) {
+        section->left_out++;
+        return COP_OK;
+    }
+    cop__cell **slot = &section->cells[p * COP_METHODS_MAX + m];
+    if (!*slot) {
+        *slot = cop_arena_calloc(report->arena, 1, sizeof **slot);
+        if (!*slot)
+            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the report of %s", report->folder);
+        **slot = (cop__cell){.key = cop__json_text_at(report, line, "cell", ""),
+                             .problem = problem,
+                             .method = method,
+                             .tokens_from = cop__json_text_at(report, line, "tokens_from", ""),
+                             .line = line};
+    }
+    add_values(*slot, line);
+    return COP_OK;
+}
+
+/* The control is what the others are set against: the same work in one sequence. */
+static void put_control_first(cop__section *section) {
+    static const char *const controls[] = {"flattened", "serial", "sequential"};
+    for (size_t c = 0; c < sizeof controls / sizeof controls[0] && section->control < 0; c++)
+        for (uint32_t m = 0; m < section->n_methods; m++)
+            if (strcmp(section->methods[m], controls[c]) == 0)
+                section->control = (int)m;
+    if (section->control <= 0)
+        return;
+    uint32_t from = (uint32_t)section->control;
+    const char *name = section->methods[from];
+    memmove(section->methods + 1, section->methods, from * sizeof *section->methods);
+    section->methods[0] = name;
+    for (uint32_t p = 0; p < section->n_problems; p++) {
+        cop__cell **row = &section->cells[p * COP_METHODS_MAX], *cell = row[from];
+        memmove(row + 1, row, from * sizeof *row);
+        row[0] = cell;
+    }
+    section->control = 0;
+}
+
+static cop_status keep_line(void *context, const json_t *line) {
+    cop__report *report = context;
+    report->n_lines++;
+    if (json_array_append(report->lines, (json_t *)line) != 0)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the lines of %s", report->folder);
+    return add_line(report, line);
+}
+
+cop_status cop__report_load(const char *folder, cop__report *out) {
+    *out = (cop__report){.folder = folder, .lines = json_array()};
+    cop_status status = cop_arena_create(&out->arena);
+    if (status == COP_OK)
+        status = cop_results_read(folder, &out->manifest, keep_line, out);
+    if (status == COP_OK && out->n_lines == 0)
+        status = COP_FAIL(COP_ERR_FORMAT, "%s holds no whole result line yet", folder);
+    for (size_t i = 0; status == COP_OK && i < out->n_sections; i++) {
+        cop__section *section = out->sections[i];
+        put_control_first(section);
+        for (uint32_t p = 0; p < section->n_problems; p++)
+            section->n_common += cop__section_is_common(section, p);
+    }
+    if (status != COP_OK)
+        cop__report_release(out);
+    return status;
+}
+
+void cop__report_release(cop__report *report) {
+    json_decref(report->manifest);
+    json_decref(report->lines);
+    cop_arena_destroy(report->arena);
+    *report = (cop__report){0};
+}
+
+bool cop__cell_has_placeholders(const cop__cell *cell) {
+    return strstr(cell->tokens_from, "count") || strstr(cell->tokens_from, "placeholder");
+}
+
+cop__cell *cop__section_cell(const cop__section *section, uint32_t problem, uint32_t method) {
+    return section->cells[problem * COP_METHODS_MAX + method];
+}
+
+bool cop__section_is_common(const cop__section *section, uint32_t problem) {
+    for (uint32_t m = 0; m < section->n_methods; m++)
+        if (!cop__section_cell(section, problem, m))
+            return false;
+    return true;
+}
+
+double cop__section_mean(const cop__section *section, uint32_t method, cop__figure figure) {
+    double sum = 0;
+    for (uint32_t p = 0; p < section->n_problems; p++)
+        if (cop__section_is_common(section, p))
+            sum += cop__section_cell(section, p, method)->value[figure];
+    return section->n_common ? sum / section->n_common : NAN;
+}
+
+double cop__section_ratio(const cop__section *section, uint32_t method, cop__figure figure) {
+    if (section->control < 0 || section->n_common == 0)
+        return NAN;
+    double sum = 0;
+    for (uint32_t p = 0; p < section->n_problems; p++)
+        if (cop__section_is_common(section, p))
+            sum += cop__section_cell(section, p, method)->value[figure] /
+                   cop__section_cell(section, p, (uint32_t)section->control)->value[figure];
+    sum /= section->n_common;
+    return isfinite(sum) ? sum : NAN;
+}

@@ -1,0 +1,257 @@
+/* Recorded text -> trajectory. The parser finds and checks the tags in one pass; the tree is then
+ * built from their places, so every piece is a range of the text and all of them, in flattened
+ * order, are the text. */
+#include "reason/trajectory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "reason/parser.h"
+#include "reason/trajectory_internal.h"
+
+enum { BRANCH_PROMPT_BYTES = 1024 };
+
+typedef struct mark { /* a tag's place, without the newline before it */
+    cop_element element;
+    bool closing;
+    size_t start, end;
+} mark;
+
+typedef struct builder {
+    const cop_dialect *dialect;
+    const char *text; /* in the arena */
+    size_t bytes;
+    size_t at; /* what lies before is in pieces */
+    mark *marks;
+    size_t n_marks, capacity, next;
+    cop_arena *arena;
+    uint32_t numbers[COP_PARSER_DEPTH_MAX]; /* of the path in each open block */
+    uint32_t level;                         /* open blocks */
+    cop_trajectory tree;
+} builder;
+
+static bool next_is(const builder *b, cop_element element, bool closing) {
+    return b->next < b->n_marks && b->marks[b->next].element == element &&
+           b->marks[b->next].closing == closing;
+}
+
+/* Where the next tag's piece begins: at the newline before it if there is one to take. */
+static size_t next_start(const builder *b) {
+    if (b->next == b->n_marks)
+        return b->bytes;
+    size_t start = b->marks[b->next].start;
+    return start > b->at && b->text[start - 1] == '\n' ? start - 1 : start;
+}
+
+static cop_status add_until(builder *b, cop__piece_list *list, size_t end, cop_forced forced) {
+    if (end == b->at)
+        return COP_OK;
+    cop_piece piece = {.text = b->text + b->at, .bytes = end - b->at, .forced = forced};
+    b->at = end;
+    return cop__piece_list_add(list, piece);
+}
+
+static cop_status add_tag(builder *b, cop__piece_list *list, cop_forced forced) {
+    COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
+    return add_until(b, list, b->marks[b->next++].end, forced);
+}
+
+/* The text at b->at begins with `prompt`, whose end cuts no tag, and the only tags inside are at
+ * most one that opens `element`. Takes it as a piece. */
+static cop_status add_prompt(builder *b, cop__piece_list *list, const char *prompt,
+                             cop_element element, cop_forced forced, bool *added) {
+    size_t bytes = strlen(prompt), end = b->at + bytes;
+    *added = false;
+    if (bytes == 0 || bytes > b->bytes - b->at || memcmp(b->text + b->at, prompt, bytes) != 0)
+        return COP_OK;
+    size_t next = b->next;
+    if (next_is(b, element, false) && b->marks[next].start < end)
+        next++;
+    bool cut = (next > b->next && b->marks[next - 1].end > end) ||
+               (next < b->n_marks && b->marks[next].start < end);
+    if (cut)
+        return COP_OK;
+    b->next = next;
+    *added = true;
+    return add_until(b, list, end, forced);
+}
+
+static cop_status build_block(builder *b, cop_piece *out);
+
+/* What follows a block: the text that a join inserts, as far as the record agrees with it. */
+static cop_status add_join(builder *b, cop__piece_list *list) {
+    bool added;
+    COP_TRY(add_prompt(b, list, b->dialect->join_prompt, COP_EL_JOIN, COP_FORCED_JOIN, &added));
+    if (!added && next_is(b, COP_EL_JOIN, false))
+        return add_tag(b, list, COP_FORCED_JOIN);
+    return COP_OK;
+}
+
+static cop_status add_pieces(builder *b, cop__piece_list *list, bool is_path) {
+    while (b->next < b->n_marks) {
+        if (next_is(b, COP_EL_PATH, false)) {
+            cop_piece block;
+            COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
+            COP_TRY(build_block(b, &block));
+            COP_TRY(cop__piece_list_add(list, block));
+            COP_TRY(add_join(b, list));
+        } else if (is_path && next_is(b, COP_EL_PATH, true)) {
+            COP_TRY(add_tag(b, list, COP_FORCED_NOT));
+            /* Text between two paths belongs to none of them; the earlier one keeps it. */
+            if (next_is(b, COP_EL_PATH, false))
+                COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
+            return COP_OK;
+        } else {
+            COP_TRY(add_tag(b, list, COP_FORCED_NOT));
+        }
+    }
+    return add_until(b, list, b->bytes, COP_FORCED_NOT);
+}
+
+static cop_status build_path(builder *b, cop_stream *out) {
+    char prompt[BRANCH_PROMPT_BYTES];
+    bool added;
+    cop__piece_list list = {0};
+    cop_status status =
+        cop_dialect_branch_prompt(b->dialect, b->numbers, b->level, prompt, sizeof prompt);
+    if (status == COP_OK)
+        status = add_prompt(b, &list, prompt, COP_EL_PATH, COP_FORCED_BRANCH, &added);
+    if (status == COP_OK && !added)
+        status = add_tag(b, &list, COP_FORCED_BRANCH);
+    if (status == COP_OK)
+        status = add_pieces(b, &list, true);
+    if (status == COP_OK)
+        status = cop__piece_list_finish(&list, b->arena, out);
+    cop_free(list.pieces);
+    return status;
+}
+
+static cop_status build_block(builder *b, cop_piece *out) {
+    cop_block *block = cop_arena_calloc(b->arena, 1, sizeof *block);
+    cop_stream *paths = NULL;
+    size_t capacity = 0;
+    uint32_t n = 0;
+    cop_status status = COP_OK;
+    if (!block)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a block");
+    b->level++;
+    if (b->level > b->tree.depth)
+        b->tree.depth = b->level;
+    while (status == COP_OK && next_is(b, COP_EL_PATH, false)) {
+        b->numbers[b->level - 1] = n + 1;
+        status = cop_grow(&paths, &capacity, n + 1u, sizeof *paths);
+        if (status == COP_OK)
+            status = build_path(b, &paths[n++]);
+    }
+    b->level--;
+    block->n_paths = n;
+    block->paths = cop_arena_calloc(b->arena, n, sizeof *block->paths);
+    if (status == COP_OK && !block->paths)
+        status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u paths", n);
+    if (status == COP_OK)
+        memcpy(block->paths, paths, n * sizeof *paths);
+    cop_free(paths);
+    b->tree.blocks++;
+    b->tree.paths += n;
+    *out = (cop_piece){.block = block};
+    return status;
+}
+
+static cop_status find_marks(builder *b, size_t from) {
+    cop_parser parser;
+    cop_parser_init(&parser, b->dialect, true);
+    parser.fed = from;
+    for (size_t i = 0; i < from; i++)
+        parser.line += b->text[i] == '\n';
+    for (size_t at = from; at < b->bytes;) {
+        cop_tag_event event;
+        bool found;
+        size_t used = 0;
+        COP_TRY(cop_parser_feed(&parser, b->text + at, b->bytes - at, &used, &found, &event));
+        at += used;
+        if (!found)
+            continue;
+        COP_TRY(cop_grow(&b->marks, &b->capacity, b->n_marks + 1, sizeof *b->marks));
+        b->marks[b->n_marks++] = (mark){event.element, event.closing,
+                                        (size_t)event.end - event.tag_bytes, (size_t)event.end};
+    }
+    return cop_parser_end(&parser);
+}
+
+/* The prompt is the text before the root, whatever tags it speaks of; without a root, the text
+ * before the first block. */
+static cop_status split_prompt(builder *b, cop__piece_list *prompt) {
+    const cop_tag *root = &b->dialect->open[COP_EL_ROOT];
+    const char *at = root->bytes ? memmem(b->text, b->bytes, root->text, root->bytes) : NULL;
+    COP_TRY(find_marks(b, at ? (size_t)(at - b->text) : 0));
+    if (b->n_marks == 0)
+        return COP_OK;
+    return add_until(b, prompt, next_start(b), COP_FORCED_NOT);
+}
+
+static cop_status check_text(const char *text, size_t bytes) {
+    uint64_t line = 1;
+    size_t fault = cop__text_fault(text, bytes);
+    for (size_t i = 0; i < fault; i++)
+        line += text[i] == '\n';
+    if (fault < bytes)
+        return COP_FAIL(COP_ERR_FORMAT,
+                        "line %" PRIu64 ", byte %zu: 0x%02x is %s, which JSON text cannot hold; "
+                        "convert the transcript to UTF-8",
+                        line, fault, (unsigned char)text[fault],
+                        text[fault] ? "not valid UTF-8" : "a NUL");
+    size_t blank = 0;
+    while (blank < bytes && strchr(" \t\r\n", text[blank]))
+        blank++;
+    if (blank == bytes)
+        return COP_FAIL(COP_ERR_FORMAT, "the transcript is empty: %zu bytes without text", bytes);
+    return COP_OK;
+}
+
+static cop_status set_head(builder *b, const char *id, const char *source) {
+    const char *const from[] = {id, source, b->dialect->name};
+    const char **const to[] = {&b->tree.id, &b->tree.source, &b->tree.dialect};
+    for (int i = 0; i < 3; i++) {
+        size_t bytes = strlen(from[i]);
+        if (bytes == 0 || cop__text_fault(from[i], bytes) < bytes)
+            return COP_FAIL(COP_ERR_FORMAT,
+                            "'%.128s' names a trajectory and must be UTF-8, not empty; rename the "
+                            "file",
+                            from[i]);
+        *to[i] = cop_arena_strndup(b->arena, from[i], bytes);
+        if (!*to[i])
+            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a name");
+    }
+    return COP_OK;
+}
+
+static cop_status build(builder *b, const char *id, const char *source) {
+    cop__piece_list prompt = {0}, stream = {0};
+    cop_status status = set_head(b, id, source);
+    if (status == COP_OK)
+        status = split_prompt(b, &prompt);
+    if (status == COP_OK)
+        status = add_pieces(b, &stream, false);
+    if (status == COP_OK)
+        status = cop__piece_list_finish(&prompt, b->arena, &b->tree.prompt);
+    if (status == COP_OK)
+        status = cop__piece_list_finish(&stream, b->arena, &b->tree.stream);
+    cop_free(prompt.pieces);
+    cop_free(stream.pieces);
+    return status;
+}
+
+cop_status cop_trajectory_parse(const cop_dialect *dialect, const char *id, const char *source,
+                                const char *text, size_t bytes, cop_trajectories *into) {
+    COP_TRY(check_text(text, bytes));
+    builder b = {.dialect = dialect, .bytes = bytes, .arena = into->arena};
+    b.tree.has_text = true;
+    b.text = cop_arena_strndup(b.arena, text, bytes);
+    if (!b.text)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %zu bytes of text", bytes);
+    cop_status status = build(&b, id, source);
+    if (status == COP_OK)
+        status = cop__trajectories_add(into, &b.tree);
+    cop_free(b.marks);
+    return status;
+}
