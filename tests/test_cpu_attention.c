@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "backend/cpu/attention.h"
+#include "base/memory.h"
 #include "base/rng.h"
 #include "check.h"
 #include "kernels/cost.h"
@@ -393,7 +394,7 @@ static void make_tables(const world *w, tables *t, uint32_t page_tokens, uint32_
             mask |= hole ? 0 : 1ull << tile->n_slots;
             tile->n_slots++;
         }
-        coverage[WIDE_TILE] += tile->n_slots * (w->n_heads / w->n_kv_heads) > 48;
+        coverage[WIDE_TILE] += tile->n_slots * (w->n_heads / w->n_kv_heads) > 96;
         walk_trie(w, t, tile, mask, 0, 0, 0);
         emit_items(t, t->view.n_tiles++);
     }
@@ -512,8 +513,10 @@ static void run_and_compare(cop_cpu_attention *attention, const world *w, const 
         memcpy(q + r * (stride + 3), w->q + r * stride, stride * sizeof *q);
     cop_cpu_attention_counters before, after;
     cop_cpu_attention_counters_read(attention, &before);
+    const uint64_t allocations = cop_memory_count();
     CHECK_OK(cop_cpu_attention_run(attention, layer, &t->view, q, (uint32_t)stride + 3, out,
                                    (uint32_t)stride + 3));
+    CHECK_EQ(cop_memory_count(), allocations);
     cop_cpu_attention_counters_read(attention, &after);
     for (uint32_t r = 0; r < w->n_rows; r++) {
         const float *a = out + r * (stride + 3), *b = w->expected + r * stride;
@@ -559,8 +562,8 @@ static void test_every_row_is_the_fold_of_its_own_view(void) {
     static world w;
     tables *t = malloc(sizeof *t);
     CHECK(t);
-    const char *isas = getenv("COP_TEST_WORLDS");
-    const uint32_t n_worlds = isas ? (uint32_t)atoi(isas) : 60;
+    const char *wanted = getenv("COP_TEST_WORLDS");
+    const uint32_t n_worlds = wanted ? (uint32_t)atoi(wanted) : 60;
     for (uint32_t i = 0; i < n_worlds; i++) {
         world_create(&w);
         for (int isa = COP_ISA_PORTABLE; isa <= COP_ISA_AVX512; isa++) {
@@ -588,7 +591,137 @@ static void test_every_row_is_the_fold_of_its_own_view(void) {
     }
 }
 
+static void expect_small(world *w) {
+    for (uint32_t h = 0; h < 2; h++)
+        expect_row(w, &w->views[0], h, w->expected + h * w->d);
+}
+
+/* One branch, one segment: what the tests below need of a world. */
+static void small_world(world *w, tables *t, uint32_t d, uint32_t tokens) {
+    *w = (world){.n_heads = 2, .n_kv_heads = 1, .d = d, .bf16 = true, .n_segments = 1};
+    w->chunk_tokens = w->chunk_tail_tokens = 64;
+    w->tokens[0] = tokens;
+    w->k[0] = random_values((size_t)tokens * d, true, 1.0f);
+    w->v[0] = random_values((size_t)tokens * d, true, 1.0f);
+    w->views[0] = (view){.n = 1, .limit = UINT32_MAX};
+    w->n_views = w->n_rows = 1;
+    w->q = random_values(2 * d, true, 2.0f);
+    w->expected = random_values(2 * d, true, 2.0f);
+    expect_small(w);
+    make_tables(w, t, 64, 1);
+}
+
+/* Pages whose element offsets lie 2^31 and 2^32 apart and up to 2^33; the pool is mapped and never
+ * touched elsewhere. */
+static void test_offsets_past_32_bits(void) {
+    static const uint32_t pages[] = {3, (1u << 18) + 3, (1u << 19) + 3, (1u << 20) - 1};
+    static world w;
+    tables *t = malloc(sizeof *t);
+    CHECK(t);
+    small_world(&w, t, 64, 250);
+    memcpy(t->page_table + t->segments[0].page_table_offset, pages, sizeof pages);
+    cop_cpu_attention_options options = options_of(&w, t, COP_ISA_PORTABLE, 1);
+    options.n_pages = 1u << 20;
+    options.n_layers = 1;
+    CHECK_OK(cop_isa_choose(NULL, &options.isa));
+    cop_cpu_attention *attention;
+    CHECK_OK(cop_cpu_attention_create(&options, &attention));
+    for (uint32_t i = 0; i < w.tokens[0]; i++)
+        cop_cpu_attention_store(attention, 0, pages[i / 64], i % 64, w.k[0] + (size_t)i * w.d,
+                                w.v[0] + (size_t)i * w.d);
+    run_and_compare(attention, &w, t, 0, "far pages");
+    cop_cpu_attention_destroy(attention);
+    world_destroy(&w);
+    free(t);
+}
+
+/* Scores of -inf, in whole leaves and among others, and results that underflow to -0. */
+static void test_edges_keep_their_bits(void) {
+    static world w;
+    tables *t = malloc(sizeof *t);
+    CHECK(t);
+    for (uint32_t edge = 0; edge < 4; edge++) {
+        small_world(&w, t, 16, 200);
+        w.chunk_tokens = w.chunk_tail_tokens = edge % 2 ? 64 : 1024;
+        w.bf16 = edge < 2; /* whose output would round to -0 after the rest was done */
+        w.q[0] = w.q[16] = 1;
+        for (uint32_t j = 0; j < 200; j++) {
+            if (edge < 2 && (j < 128 || j % 3 == 0))
+                w.k[0][j * 16] = -INFINITY;
+            for (uint32_t i = 0; edge >= 2 && i < 16; i++) {
+                w.k[0][j * 16 + i] = 0;
+                w.v[0][j * 16 + i] = j == i ? -0x1p-149f : -0.0f;
+            }
+        }
+        expect_small(&w);
+        make_tables(&w, t, 64, 1);
+        for (int isa = COP_ISA_PORTABLE; isa <= COP_ISA_AVX512; isa++) {
+            if (!cop_isa_available((cop_isa)isa))
+                continue;
+            const cop_cpu_attention_options options = options_of(&w, t, (cop_isa)isa, 1);
+            cop_cpu_attention *attention;
+            CHECK_OK(cop_cpu_attention_create(&options, &attention));
+            fill_pool(attention, &w, t, 0);
+            run_and_compare(attention, &w, t, 0, "edges");
+            cop_cpu_attention_destroy(attention);
+        }
+        world_destroy(&w);
+    }
+    free(t);
+}
+
+static void test_what_cannot_run_is_refused(void) {
+    static world w;
+    tables *t = malloc(sizeof *t);
+    CHECK(t);
+    small_world(&w, t, 16, 200);
+    const cop_cpu_attention_options good = options_of(&w, t, COP_ISA_PORTABLE, 1);
+    cop_cpu_attention *attention;
+    cop_cpu_attention_options bad = good;
+    bad.head_dim = 24;
+    CHECK_STATUS(cop_cpu_attention_create(&bad, &attention), COP_ERR_UNSUPPORTED);
+    CHECK_MESSAGE("head_dim 24");
+    CHECK(!attention);
+    bad.head_dim = 272;
+    CHECK_STATUS(cop_cpu_attention_create(&bad, &attention), COP_ERR_UNSUPPORTED);
+    bad = good;
+    bad.n_heads = 3;
+    bad.n_kv_heads = 2;
+    CHECK_STATUS(cop_cpu_attention_create(&bad, &attention), COP_ERR_UNSUPPORTED);
+    bad = good;
+    bad.page_tokens = 8;
+    CHECK_STATUS(cop_cpu_attention_create(&bad, &attention), COP_ERR_CONFIG);
+    bad = good;
+    bad.n_layers = bad.n_pages = UINT32_MAX;
+    CHECK_STATUS(cop_cpu_attention_create(&bad, &attention), COP_ERR_NO_MEMORY);
+
+    float out[2 * 16];
+    CHECK_OK(cop_cpu_attention_create(&good, &attention));
+    t->view.page_tokens = 32;
+    CHECK_STATUS(cop_cpu_attention_run(attention, 0, &t->view, w.q, 32, out, 32), COP_ERR_MISMATCH);
+    t->view.page_tokens = 64;
+    t->slots[0].row = 9;
+    CHECK_STATUS(cop_cpu_attention_run(attention, 0, &t->view, w.q, 32, out, 32), COP_ERR_NO_ROOM);
+    t->slots[0].row = 0;
+    t->slots[0].first_partial = 9;
+    CHECK_STATUS(cop_cpu_attention_run(attention, 0, &t->view, w.q, 32, out, 32), COP_ERR_NO_ROOM);
+    t->slots[0].first_partial = 0;
+    t->entries[0].q_shift = 5;
+    CHECK_STATUS(cop_cpu_attention_run(attention, 0, &t->view, w.q, 32, out, 32),
+                 COP_ERR_UNSUPPORTED);
+    t->entries[0].q_shift = 0;
+    fill_pool(attention, &w, t, 0);
+    run_and_compare(attention, &w, t, 0, "after refusals");
+    cop_cpu_attention_destroy(attention);
+    cop_cpu_attention_destroy(NULL);
+    world_destroy(&w);
+    free(t);
+}
+
 int main(void) {
+    RUN(test_what_cannot_run_is_refused);
+    RUN(test_offsets_past_32_bits);
+    RUN(test_edges_keep_their_bits);
     RUN(test_every_row_is_the_fold_of_its_own_view);
     return check_report();
 }

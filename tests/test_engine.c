@@ -39,6 +39,7 @@ static world open_world(cop_engine_options options, bool calibrate) {
         options.n_pages = 4000;
     if (!options.max_branches)
         options.max_branches = 64;
+    options.n_threads = 1;
     options.max_positions = 8192;
     options.arith = COP_ARITH_BF16;
     CHECK_OK(cop_engine_create(w.model, &options, &w.engine));

@@ -47,9 +47,9 @@ cop_status cop_job_create(const cop_job_options *options, cop_job **out);
 void cop_job_destroy(cop_job *job);
 const cop_model *cop_job_model(const cop_job *job);
 
-/* What every manifest says of a job: model, hash, arithmetic, chunk rule, seed, threads. New
- * object. */
-cop_status cop_job_manifest(cop_job *job, json_t **out);
+/* What every manifest says of a job: model, hash, arithmetic, chunk rule, seed, threads, and the
+ * machine's ceilings (read bandwidth, FMA rate), which are measured here. New object. */
+cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out);
 
 /* An engine for work of this size. The caller destroys it, before the job. */
 typedef struct cop_job_size {

@@ -42,7 +42,7 @@ struct cop_cpu_attention {
     worker **workers;
     /* A slot's partials are [n_heads][n_partials], so that a row's stand one after the other. */
     mapped partial_o; /* [d] each */
-    float *partial_m, *partial_l;
+    cop__partial *partials;
     _Atomic uint64_t *loaded; /* [page][kv_head]: tokens loaded in this launch */
     cop_cpu_attention_counters counters;
 };
@@ -163,10 +163,9 @@ cop_status cop_cpu_attention_create(const cop_cpu_attention_options *options,
     if (status != COP_OK)
         goto failed;
     a->workers = cop_calloc(options->n_threads, sizeof *a->workers);
-    a->partial_m = cop_calloc(partials, sizeof(float));
-    a->partial_l = cop_calloc(partials, sizeof(float));
+    a->partials = cop_calloc(partials, sizeof *a->partials);
     a->loaded = cop_calloc((size_t)options->n_pages * options->n_kv_heads, sizeof(uint64_t));
-    bool complete = a->workers && a->partial_m && a->partial_l && a->loaded;
+    bool complete = a->workers && a->partials && a->loaded;
     for (uint32_t t = 0; complete && t < options->n_threads; t++) {
         a->workers[t] = create_worker(a);
         complete =
@@ -191,8 +190,7 @@ void cop_cpu_attention_destroy(cop_cpu_attention *a) {
     for (uint32_t t = 0; a->workers && t < a->options.n_threads; t++)
         destroy_worker(a->workers[t]);
     cop_free(a->workers);
-    cop_free(a->partial_m);
-    cop_free(a->partial_l);
+    cop_free(a->partials);
     cop_free(a->loaded);
     cop_free(a);
 }
@@ -371,9 +369,9 @@ static void fold_leaf(const cop_cpu_attention *a, const cop_plan_tables *tables,
     a->kernels->fold(leaf, w->visible, w->n_listed, &a->fold);
 }
 
-static void finish_row(const cop_cpu_attention *a, const float *o, const float *m, const float *l,
+static void finish_row(const cop_cpu_attention *a, const float *o, const cop__partial *partial,
                        uint32_t n, float *out) {
-    a->kernels->merge(o, m, l, n, &a->fold, out);
+    a->kernels->merge(o, partial, n, &a->fold, out);
     for (uint32_t i = 0; a->options.round_output && i < a->fold.d; i++)
         out[i] = cop_f32_from_bf16(cop_bf16_from_f32(out[i]));
 }
@@ -391,26 +389,27 @@ static void end_item(cop_cpu_attention *a, const cop_plan_tables *tables, const 
         const cop_slot *slot = &tables->slots[w->plan_slot[r / a->group]];
         const uint32_t query_head = head * a->group + r % a->group;
         const cop__row *row = &w->rows[r];
-        const float l = (row->l[0] + row->l[1]) + (row->l[2] + row->l[3]);
+        const cop__partial partial = {row->m, (row->l[0] + row->l[1]) + (row->l[2] + row->l[3])};
         if (slot->n_partials <= 1) {
             float *to = out + (size_t)slot->row * out_stride + (size_t)query_head * d;
-            finish_row(a, row->o, &row->m, &l, 1, to);
+            finish_row(a, row->o, &partial, 1, to);
             continue;
         }
         const size_t at = partial_of(a, slot, query_head) + item->chunk;
-        memcpy((float *)a->partial_o.start + at * d, row->o, d * sizeof *row->o);
-        a->partial_m[at] = row->m;
-        a->partial_l[at] = l;
+        a->kernels->put(row->o, d, (float *)a->partial_o.start + at * d);
+        a->partials[at] = partial;
         w->counters.partial_bytes += (d + 2) * sizeof(float);
     }
+    /* Stores past the caches are ordered by a fence alone, not by the barrier before the merge. */
+    atomic_thread_fence(memory_order_seq_cst);
 }
 
 static void merge_row(cop_cpu_attention *a, const cop_slot *slot, uint32_t query_head, float *out,
                       size_t out_stride, worker *w) {
     const uint32_t d = a->options.head_dim;
     const size_t at = partial_of(a, slot, query_head);
-    finish_row(a, (float *)a->partial_o.start + at * d, a->partial_m + at, a->partial_l + at,
-               slot->n_partials, out + (size_t)slot->row * out_stride + (size_t)query_head * d);
+    finish_row(a, (float *)a->partial_o.start + at * d, a->partials + at, slot->n_partials,
+               out + (size_t)slot->row * out_stride + (size_t)query_head * d);
     w->counters.partial_bytes += (uint64_t)slot->n_partials * (d + 2) * sizeof(float);
 }
 
@@ -535,8 +534,7 @@ static void clear_slot(cop_cpu_attention *a, const cop_slot *slot, float *out, s
     }
     const size_t at = slot->first_partial * n_heads;
     for (size_t i = 0; i < slot->n_partials * n_heads; i++) {
-        a->partial_m[at + i] = -INFINITY;
-        a->partial_l[at + i] = 0.0f;
+        a->partials[at + i] = (cop__partial){.m = -INFINITY};
     }
 }
 

@@ -3,8 +3,9 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 
+#define TILE_VECS(rows) ((rows) <= 2 ? 4 : 2)
 typedef __m256 vec;
-enum { LANES = 8, ROWS = 6, SCORE_GROUPS = 1, VALUE_VECS = 2, SOFTMAX_ROWS = 1, WIDEN_ROWS = 12 };
+enum { LANES = 8, ROWS = 6, WIDEN_ROWS = 12 };
 
 static inline vec v_set1(float x) {
     return _mm256_set1_ps(x);
@@ -23,16 +24,16 @@ static inline void v_store(float *x, vec a) {
     _mm256_storeu_ps(x, a);
 }
 
+static inline void v_stream(float *x, vec a) { /* x is aligned */
+    _mm256_stream_ps(x, a);
+}
+
 static inline vec v_fma(vec a, vec b, vec c) {
     return _mm256_fmadd_ps(a, b, c);
 }
 
 static inline vec v_add(vec a, vec b) {
     return _mm256_add_ps(a, b);
-}
-
-static inline vec v_sub(vec a, vec b) {
-    return _mm256_sub_ps(a, b);
 }
 
 static inline vec v_mul(vec a, vec b) {
@@ -43,21 +44,26 @@ static inline vec v_max(vec a, vec b) {
     return _mm256_max_ps(a, b);
 }
 
-static inline vec v_min(vec a, vec b) { /* b where one is NaN */
-    return _mm256_min_ps(a, b);
-}
-
 static inline float v_reduce_max(vec a) {
     __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-/* y with the low bits of `shifted` added to its exponent; 0 where x is below the bound. */
-static inline vec v_scale(vec y, vec shifted, vec x, float bound) {
-    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+/* 1.5 * 2^23 more than the integer, which so stands in the low bits. */
+static inline vec v_whole(vec x) {
+    return _mm256_add_ps(_mm256_min_ps(_mm256_set1_ps(128.0f), x), _mm256_set1_ps(0x1.8p23f));
+}
+
+static inline vec v_rest(vec x, vec whole) {
+    return _mm256_sub_ps(_mm256_min_ps(_mm256_set1_ps(128.0f), x),
+                         _mm256_sub_ps(whole, _mm256_set1_ps(0x1.8p23f)));
+}
+
+static inline vec v_scale(vec y, vec whole, vec x) {
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(whole), 23);
     const vec scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), n));
-    return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_set1_ps(bound), _CMP_NLT_UQ), scaled);
+    return _mm256_and_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-126.0f), _CMP_NLT_UQ), scaled);
 }
 
 static inline vec v_round_bf16(vec x) { /* of a number that is neither NaN nor negative */
@@ -84,5 +90,5 @@ static inline void v_leaf_sums(const vec p[8], float f, float l[4]) {
 
 #include "backend/cpu/attention_body.h"
 
-const cop__attention_kernels cop__attention_avx2 = {.fold = fold, .merge = merge};
+const cop__attention_kernels cop__attention_avx2 = {.fold = fold, .merge = merge, .put = put};
 #endif

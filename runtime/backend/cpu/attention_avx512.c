@@ -3,8 +3,9 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 
+#define TILE_VECS(rows) 4
 typedef __m512 vec;
-enum { LANES = 16, ROWS = 6, SCORE_GROUPS = 4, VALUE_VECS = 4, SOFTMAX_ROWS = 3, WIDEN_ROWS = 12 };
+enum { LANES = 16, ROWS = 6, WIDEN_ROWS = 12 };
 
 static inline vec v_set1(float x) {
     return _mm512_set1_ps(x);
@@ -23,16 +24,16 @@ static inline void v_store(float *x, vec a) {
     _mm512_storeu_ps(x, a);
 }
 
+static inline void v_stream(float *x, vec a) { /* x is aligned */
+    _mm512_stream_ps(x, a);
+}
+
 static inline vec v_fma(vec a, vec b, vec c) {
     return _mm512_fmadd_ps(a, b, c);
 }
 
 static inline vec v_add(vec a, vec b) {
     return _mm512_add_ps(a, b);
-}
-
-static inline vec v_sub(vec a, vec b) {
-    return _mm512_sub_ps(a, b);
 }
 
 static inline vec v_mul(vec a, vec b) {
@@ -43,25 +44,29 @@ static inline vec v_max(vec a, vec b) {
     return _mm512_max_ps(a, b);
 }
 
-static inline vec v_min(vec a, vec b) { /* b where one is NaN */
-    return _mm512_min_ps(a, b);
-}
-
 static inline float v_reduce_max(vec a) {
     return _mm512_reduce_max_ps(a);
 }
 
-/* y with the low bits of `shifted` added to its exponent; 0 where x is below the bound. */
-static inline vec v_scale(vec y, vec shifted, vec x, float bound) {
-    const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(bound), _CMP_NLT_UQ);
-    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    return _mm512_castsi512_ps(_mm512_maskz_add_epi32(keep, _mm512_castps_si512(y), n));
+static inline vec v_whole(vec x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vec v_rest(vec x, vec whole) {
+    return _mm512_sub_ps(x, whole);
+}
+
+static inline vec v_scale(vec y, vec whole, vec x) {
+    const __mmask16 keep = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+    return _mm512_maskz_scalef_ps(keep, y, whole);
 }
 
 static inline vec v_round_bf16(vec x) { /* of a number that is neither NaN nor negative */
     const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+    const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+    const __m512i half =
+        _mm512_mask_blend_epi32(odd, _mm512_set1_epi32(0x7fff), _mm512_set1_epi32(0x8000));
+    const __m512i up = _mm512_add_epi32(bits, half);
     return _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32((int)0xffff0000u)));
 }
 
@@ -84,5 +89,5 @@ static inline void v_leaf_sums(const vec p[4], float f, float l[4]) {
 
 #include "backend/cpu/attention_body.h"
 
-const cop__attention_kernels cop__attention_avx512 = {.fold = fold, .merge = merge};
+const cop__attention_kernels cop__attention_avx512 = {.fold = fold, .merge = merge, .put = put};
 #endif

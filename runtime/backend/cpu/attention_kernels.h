@@ -15,7 +15,7 @@
 enum {
     COP__GROUP_TOKENS = 16, /* the smallest page: a leaf is four groups, each in one page */
     COP__LEAF_GROUPS = COP_LEAF_TOKENS / COP__GROUP_TOKENS,
-    COP__BLOCK_ROWS = 48, /* rows whose probabilities are held at once; a multiple of every tile */
+    COP__BLOCK_ROWS = 96, /* rows whose probabilities are held at once; a multiple of every tile */
     COP__HEAD_DIM_MAX = 256,
 };
 
@@ -30,8 +30,8 @@ typedef struct cop__row {
 /* Scratch of one thread. */
 typedef struct cop__fold_scratch {
     _Alignas(64) float p[COP__BLOCK_ROWS * COP_LEAF_TOKENS];
-    _Alignas(64) float k[COP__HEAD_DIM_MAX * COP_LEAF_TOKENS];
-    _Alignas(64) float v[COP__HEAD_DIM_MAX * COP_LEAF_TOKENS];
+    /* K of a leaf, then V: the same lines, so that they are still in the first-level cache. */
+    _Alignas(64) float wide[COP__HEAD_DIM_MAX * COP_LEAF_TOKENS];
     _Alignas(64) float base[COP__BLOCK_ROWS], factor[COP__BLOCK_ROWS];
 } cop__fold_scratch;
 
@@ -53,13 +53,20 @@ typedef struct cop__fold_options {
     bool round_p;
 } cop__fold_options;
 
+/* What a partial holds besides o. */
+typedef struct cop__partial {
+    float m, l;
+} cop__partial;
+
 typedef struct cop__attention_kernels {
     /* Folds the leaf into n_rows rows, each with tokens > 0. */
     void (*fold)(const cop__leaf *leaf, cop__row *const *rows, uint32_t n_rows,
                  const cop__fold_options *options);
     /* cop_fold_merge of partials that stand one after the other, without lse. */
-    void (*merge)(const float *o, const float *m, const float *l, uint32_t n,
+    void (*merge)(const float *o, const cop__partial *partial, uint32_t n,
                   const cop__fold_options *options, float *out);
+    /* Stores a row's o as a partial, past the caches: it is read once, at the end. */
+    void (*put)(const float *o, uint32_t d, float *out);
 } cop__attention_kernels;
 
 extern const cop__attention_kernels cop__attention_portable;

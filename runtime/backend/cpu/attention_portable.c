@@ -6,17 +6,11 @@
 
 /* Vectors of four in plain C: the compiler turns the loops into whatever the machine has. fmaf is
  * exact on every machine, and slow where there is no such instruction. */
+#define TILE_VECS(rows) 4
 typedef struct vec {
     float x[4];
 } vec;
-enum {
-    LANES = 4,
-    ROWS = 2,
-    SCORE_GROUPS = 1,
-    VALUE_VECS = 4,
-    SOFTMAX_ROWS = 1,
-    WIDEN_ROWS = INT32_MAX
-};
+enum { LANES = 4, ROWS = 2, WIDEN_ROWS = INT32_MAX };
 
 #define EACH for (int i = 0; i < LANES; i++)
 
@@ -40,6 +34,10 @@ static inline void v_store(float *x, vec a) {
     memcpy(x, a.x, sizeof a.x);
 }
 
+static inline void v_stream(float *x, vec a) { /* x is aligned */
+    v_store(x, a);
+}
+
 static inline vec v_fma(vec a, vec b, vec c) {
     EACH c.x[i] = fmaf(a.x[i], b.x[i], c.x[i]);
     return c;
@@ -47,11 +45,6 @@ static inline vec v_fma(vec a, vec b, vec c) {
 
 static inline vec v_add(vec a, vec b) {
     EACH a.x[i] += b.x[i];
-    return a;
-}
-
-static inline vec v_sub(vec a, vec b) {
-    EACH a.x[i] -= b.x[i];
     return a;
 }
 
@@ -65,23 +58,28 @@ static inline vec v_max(vec a, vec b) {
     return a;
 }
 
-static inline vec v_min(vec a, vec b) { /* b where one is NaN */
-    EACH a.x[i] = a.x[i] < b.x[i] ? a.x[i] : b.x[i];
-    return a;
-}
-
 static inline float v_reduce_max(vec a) {
     float most = a.x[0];
     EACH most = a.x[i] > most ? a.x[i] : most;
     return most;
 }
 
-/* y with the low bits of `shifted` added to its exponent; 0 where x is below the bound. */
-static inline vec v_scale(vec y, vec shifted, vec x, float bound) {
+/* 1.5 * 2^23 more than the integer, which so stands in the low bits. */
+static inline vec v_whole(vec x) {
+    EACH x.x[i] = (x.x[i] > 128.0f ? 128.0f : x.x[i]) + 0x1.8p23f;
+    return x;
+}
+
+static inline vec v_rest(vec x, vec whole) {
+    EACH x.x[i] = (x.x[i] > 128.0f ? 128.0f : x.x[i]) - (whole.x[i] - 0x1.8p23f);
+    return x;
+}
+
+static inline vec v_scale(vec y, vec whole, vec x) {
     uint32_t a[LANES], n[LANES];
     memcpy(a, y.x, sizeof a);
-    memcpy(n, shifted.x, sizeof n);
-    EACH a[i] = x.x[i] < bound ? 0 : a[i] + (n[i] << 23);
+    memcpy(n, whole.x, sizeof n);
+    EACH a[i] = x.x[i] < -126.0f ? 0 : a[i] + (n[i] << 23);
     memcpy(y.x, a, sizeof a);
     return y;
 }
@@ -105,4 +103,4 @@ static inline void v_leaf_sums(const vec p[16], float f, float l[4]) {
 
 #include "backend/cpu/attention_body.h"
 
-const cop__attention_kernels cop__attention_portable = {.fold = fold, .merge = merge};
+const cop__attention_kernels cop__attention_portable = {.fold = fold, .merge = merge, .put = put};

@@ -23,6 +23,12 @@ COP_ALWAYS_INLINE const uint8_t *panel_of(const tile *t, int vector) {
     return t->panel + (size_t)(vector / PANEL_VECTORS) * t->panel_bytes;
 }
 
+COP_ALWAYS_INLINE void read_ahead(const tile *t, int vectors, int rows, size_t offset,
+                                  size_t bytes) {
+    if (rows <= COP_AHEAD_ROWS)
+        cop_read_ahead(t->panel, t->panel_bytes, vectors / PANEL_VECTORS, offset, bytes);
+}
+
 COP_ALWAYS_INLINE void load_sums(const tile *t, int vectors, int rows,
                                  __m512 acc[ROWS_MAX][VECTORS_MAX]) {
     COP_UNROLL
@@ -148,6 +154,7 @@ COP_ALWAYS_INLINE void q4_tile(const tile *t, int vectors, int rows) {
     zero_outputs(t, vectors, rows);
     for (uint32_t b = t->k0 / COP_BLOCK_VALUES; b < t->k1 / COP_BLOCK_VALUES; b++) {
         __m512 a[ROWS_MAX][VECTORS_MAX], w[VECTORS_MAX];
+        read_ahead(t, vectors, rows, b * block_bytes, block_bytes);
         COP_UNROLL
         for (int r = 0; r < rows; r++) {
             COP_UNROLL

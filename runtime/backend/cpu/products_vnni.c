@@ -26,6 +26,12 @@ COP_ALWAYS_INLINE const uint8_t *vector_of(const tile *t, int vector, size_t off
            (size_t)(vector % PANEL_VECTORS) * 64;
 }
 
+COP_ALWAYS_INLINE void read_ahead(const tile *t, int vectors, int rows, size_t offset,
+                                  size_t bytes) {
+    if (rows <= COP_AHEAD_ROWS)
+        cop_read_ahead(t->panel, t->panel_bytes, vectors / PANEL_VECTORS, offset, bytes);
+}
+
 COP_ALWAYS_INLINE __m512i input_of(const tile *t, int row, uint32_t k) {
     int32_t four;
     memcpy(&four, t->xq + row * t->xq_stride + k, sizeof four);
@@ -82,6 +88,7 @@ COP_ALWAYS_INLINE void q4_tile(const tile *t, int vectors, int rows) {
     zero_outputs(t, vectors, rows);
     for (uint32_t b = t->k0 / COP_BLOCK_VALUES; b < t->k1 / COP_BLOCK_VALUES; b++) {
         __m512i a[ROWS_MAX][VECTORS_MAX];
+        read_ahead(t, vectors, rows, b * block_bytes, block_bytes);
         start_block(t, vectors, rows, b, a);
         COP_UNROLL
         for (uint32_t j = 0; j < 4; j++) {

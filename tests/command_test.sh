@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# The command as a user types it: doors, exit codes, one-line errors, resumed and killed sweeps.
+# Usage: command_test.sh COPPICE (from the project's root)
+set -uo pipefail
+coppice=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tests=0 skips=0
+shape=configs/models/tiny-2layer.json
+effort=${COPPICE_EFFORT:-100}
+
+die() { echo "command_test: $*" >&2; exit 1; }
+pass() { echo "$1"; tests=$((tests + 1)); }
+# refuses WORDS COMMAND..: exit code 2, one line on stderr that holds WORDS, nothing on stdout.
+refuses() {
+  local words=$1 code
+  shift
+  "$@" >"$work/out" 2>"$work/err"
+  code=$?
+  [ "$code" -eq 2 ] || die "\"$*\" ended with $code, not 2: $(cat "$work/err")"
+  [ ! -s "$work/out" ] || die "\"$*\" wrote to stdout"
+  [ "$(wc -l <"$work/err")" -eq 1 ] || die "\"$*\" said more than one line: $(cat "$work/err")"
+  grep -qF -- "$words" "$work/err" || die "\"$*\" said \"$(cat "$work/err")\", without \"$words\""
+}
+
+for verb in info tokenize score run import replay bench report; do
+  "$coppice" "$verb" --help >"$work/out" || die "$verb --help failed"
+  grep -q "^usage: coppice $verb" "$work/out" || die "$verb --help has no usage line"
+done
+pass "test_every_verb_has_help"
+
+refuses "unknown" "$coppice" replay --random "$shape" --wrong 1
+refuses "unknown" "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/x" --join nothing
+refuses "no trajectory" "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/y" --id nothing
+refuses "nowhere.gguf" "$coppice" run --model "$work/nowhere.gguf" --prompt x
+refuses "either a model" "$coppice" run --prompt x
+head -c 1000 /dev/urandom >"$work/noise.gguf"
+refuses "noise.gguf" "$coppice" info --model "$work/noise.gguf"
+refuses "pages" "$coppice" replay --random "$shape" --pages 8 --trajectories configs/trajectories/own.jsonl --join stitch --out "$work/z"
+printf '{"name": "x", "random": "%s", "replay": [{"trajectories": "t.jsonl"}], "treads": 1}' "$PWD/$shape" >"$work/bad.json"
+refuses "treads" "$coppice" bench "$work/bad.json" --out "$work/b"
+printf '{"name": "x", "name": "y"}' >"$work/twice.json"
+refuses "twice.json" "$coppice" bench "$work/twice.json" --out "$work/b"
+[ ! -e "$work/b" ] || die "a refused config left a folder"
+pass "test_bad_input_is_one_line_and_exit_code_2"
+
+joins="flattened reprefill reprefill+reuse stitch"
+"$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --json --threads 1 >"$work/own.jsonl" || die "replay failed"
+python3 - "$work/own.jsonl" "$work/own" <<'PY' || die "replayed rules disagree"
+import json, sys, os
+rows = [json.loads(line) for line in open(sys.argv[1])]
+by = {}
+for r in rows:
+    by.setdefault(r["problem"], {})[r["method"]] = r
+for problem, methods in by.items():
+    assert set(methods) == {"flattened", "reprefill", "reprefill+reuse", "stitch"}, problem
+    work = {m: r["metrics"]["tokens"]["total"] + r["metrics"]["tokens"]["forced"] for m, r in methods.items()}
+    assert len(set(work.values())) == 1, (problem, work)
+    for r in methods.values():
+        kv, time = r["metrics"]["kv"], r["metrics"]["time"]
+        assert kv["first_bytes"] == kv["min_bytes"] and kv["load_bytes"] == kv["predicted_load_bytes"]
+        assert abs(time["remainder_share"]) <= 0.01, time
+        assert r["random_weights"] is True
+lines = [json.loads(line) for line in open(os.path.join(sys.argv[2], "results.jsonl"))]
+assert len(lines) == len(rows) and json.load(open(os.path.join(sys.argv[2], "manifest.json")))
+PY
+pass "test_replay_does_the_same_work_under_every_rule"
+
+refuses "$work/own" "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own"
+cp "$work/own/results.jsonl" "$work/whole.jsonl"
+head -c -40 "$work/whole.jsonl" >"$work/own/results.jsonl"
+"$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --threads 1 --resume >"$work/out" 2>"$work/err" || die "resume failed: $(cat "$work/err")"
+[ "$(wc -l <"$work/own/results.jsonl")" -eq "$(wc -l <"$work/whole.jsonl")" ] || die "resume lost or doubled a cell"
+[ "$(grep -c replay <"$work/own/results.jsonl")" -eq "$(sed 's/.*"cell":"\([^"]*\)".*/\1/' "$work/own/results.jsonl" | sort -u | wc -l)" ] || die "a cell stands twice"
+"$coppice" report "$work/own" >/dev/null && grep -q '</html>' "$work/own/report.html" || die "no report"
+grep -qi 'random weights' "$work/own/report.html" || die "the report hides that the weights are random"
+pass "test_a_torn_result_folder_resumes"
+
+if [ "$effort" -ge 100 ]; then
+  "$coppice" replay --random "$shape" --trajectories configs/trajectories/multiverse-counts.jsonl --out "$work/all" --json --threads 1 \
+    --join flattened,reprefill,stitch >"$work/all.jsonl" || die "the transcripts do not replay"
+  python3 - "$work/all.jsonl" <<'PY' || die "transcripts disagree"
+import json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+assert len(rows) == 17 * 3
+assert sum(r["blocks"] for r in rows) == 3 * 115 and sum(r["paths"] for r in rows) == 3 * 275
+assert sum(r["metrics"]["tokens"]["total"] + r["metrics"]["tokens"]["forced"] for r in rows) == 3 * 158015
+assert all(r["tokens_from"] == "token counts only" for r in rows)
+PY
+  pass "test_all_transcripts_replay_under_three_rules"
+else
+  echo "skipped: the 17 transcripts are replayed in the release build"
+  skips=$((skips + 1)) tests=$((tests + 1))
+fi
+
+cat >"$work/sweep.json" <<EOF
+{"name": "small", "random": "$PWD/$shape", "compute": "f32", "threads": 1,
+ "samples": [{"name": "s", "prompt": "x", "n": 6, "max_tokens": 24, "temperature": 1,
+              "prune": {"window": 8, "warmup": 2, "keep_percent": 50}}]}
+EOF
+"$coppice" bench "$work/sweep.json" --dry-run | grep -q 'samples' || die "--dry-run lists nothing"
+[ ! -e "$work/sweep" ] || die "--dry-run wrote something"
+"$coppice" bench "$work/sweep.json" --out "$work/sweep" --json >"$work/rows.jsonl" || die "bench failed"
+python3 - "$work/rows.jsonl" <<'PY' || die "sample rows are wrong"
+import json, sys
+rows = {r["method"]: r for r in map(json.loads, open(sys.argv[1]))}
+total = lambda m: rows[m]["metrics"]["tokens"]["total"]
+assert total("serial") == total("forked") == 6 * 24, (total("serial"), total("forked"))
+assert rows["forked"]["same_tokens_as_serial"] is True
+assert total("forked+pruned") <= total("forked")
+assert rows["forked"]["metrics"]["steps"]["forward"] < rows["serial"]["metrics"]["steps"]["forward"]
+PY
+pass "test_samples_serial_forked_and_pruned"
+
+model=${COPPICE_MODEL:-models/SmolLM2-135M-Instruct.Q4_1.gguf}
+if [ -f "$model" ] && [ "$effort" -ge 100 ]; then
+  "$coppice" run --model "$model" --prompt "The quick brown fox" --max-tokens 8 --json >"$work/run.json" || die "run failed"
+  python3 - "$work/run.json" <<'PY' || die "run --json is wrong"
+import json, sys
+o = json.load(open(sys.argv[1]))
+assert len(o["ids"]) == 8 and o["stop"] == "length" and isinstance(o["text"], str)
+PY
+  refuses "context" "$coppice" run --model "$model" --prompt-file configs/trajectories/multiverse-counts.jsonl --max-tokens 1
+  pass "test_run_prints_one_object"
+else
+  echo "skipped: test_run_prints_one_object needs the model, in the release build"
+  skips=$((skips + 1)) tests=$((tests + 1))
+fi
+echo "$tests tests, $skips skipped"
