@@ -40,7 +40,7 @@ coppice_build() {
     return 1
   }
   rm -f "/tmp/coppice-cmake-$$.log"
-  cmake --build --preset "$1" >&2
+  cmake --build --preset "$1" -- --quiet >&2
 }
 
 coppice_model=models/SmolLM2-135M-Instruct.Q4_1.gguf

@@ -9,7 +9,7 @@
 
 typedef struct tokenize_options {
     const char *model, *input;
-    bool decode, no_special, drop_unknown;
+    bool decode, no_special, strict;
 } tokenize_options;
 
 static const char about[] =
@@ -19,9 +19,8 @@ static const char about[] =
     "BOS,\n"
     "unless the model's metadata says so. Other keys of a line are ignored. Output appears only\n"
     "when every line is good; a bad one is named as FILE:LINE, exit code 2.\n"
-    "Text with a byte that no token of the vocabulary stands for is a bad line; --drop-unknown\n"
-    "leaves such bytes out instead, as the tokenizers library does, and counts the lines on "
-    "stderr.\n"
+    "A byte that no token of the vocabulary stands for is left out, as the tokenizers library\n"
+    "does, and the lines that lost one are counted on stderr; with --strict it is an error.\n"
     "With --decode, bytes that are not UTF-8 come out as U+FFFD.";
 
 /* A line that loses bytes is counted: nobody should have to find out by comparing. */
@@ -34,7 +33,7 @@ static cop_status encode_line(const cop_tokenizer *tokenizer, const tokenize_opt
     cop_encode_options how = {.plain = options->no_special};
     ids->count = 0;
     cop_status status = cop_tokenizer_encode(tokenizer, text, bytes, how, ids);
-    if (status == COP_ERR_FORMAT && options->drop_unknown) {
+    if (status == COP_ERR_FORMAT && !options->strict) {
         how.drop_unknown = true;
         status = cop_tokenizer_encode(tokenizer, text, bytes, how, ids);
         *lossy += status == COP_OK;
@@ -127,12 +126,12 @@ int cop_command_tokenize(int argc, char **argv) {
         {"decode", COP_OPTION_FLAG, &options.decode, NULL, "{\"ids\"} in, {\"text\"} out"},
         {"no-special", COP_OPTION_FLAG, &options.no_special, NULL,
          "text of special tokens is ordinary text"},
-        {"drop-unknown", COP_OPTION_FLAG, &options.drop_unknown, NULL,
-         "leave out bytes that no token stands for"},
+        {"strict", COP_OPTION_FLAG, &options.strict, NULL,
+         "a byte that no token stands for is an error"},
     };
     const cop_command_line line = {
         .verb = "tokenize",
-        .usage = "--model FILE --input FILE [--decode] [--no-special] [--drop-unknown]",
+        .usage = "--model FILE --input FILE [--decode] [--no-special] [--strict]",
         .about = about,
         .options = list,
         .n_options = sizeof list / sizeof list[0]};

@@ -346,6 +346,8 @@ static void fold(const cop__leaf *leaf, cop__row *const *rows, uint32_t n_rows,
             if (parts)
                 fetch_part(leaf, d, part++, parts);
         }
+        if (use == &few_bf16)
+            for (uint32_t x = 0; x < 64; x++) FETCH_LINE(leaf->next[2] + x * 64);
         softmax(block, n, options, leaf->scratch);
         for (uint32_t r = 0; r < n; r += ROWS) {
             value_function *values = r || (first && !many) ? use->values : use->first_values;
