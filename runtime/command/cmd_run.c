@@ -200,6 +200,11 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
         } else if (status == COP_OK || partial) {
             print_summary(&sample, &metrics, &state);
         }
+        if (status == COP_OK && sample.stop == COP_STOP_FAILED)
+            status = COP_FAIL(COP_ERR_NONFINITE,
+                              "the model gave values that are not finite after "
+                              "%u tokens: check its weights with info --model",
+                              sample.generated);
     }
     cop_live_destroy(live);
     cop_engine_destroy(engine);

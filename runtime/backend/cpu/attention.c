@@ -43,7 +43,7 @@ struct cop_cpu_attention {
     /* A slot's partials are [n_heads][n_partials], so that a row's stand one after the other. */
     mapped partial_o; /* [d] each */
     cop__partial *partials;
-    _Atomic uint64_t *loaded; /* [page][kv_head]: tokens loaded in this launch */
+    _Atomic uint64_t *loaded; /* [kv_head][page]: tokens loaded in this launch */
     cop_cpu_attention_counters counters;
 };
 
@@ -199,7 +199,7 @@ void cop_cpu_attention_destroy(cop_cpu_attention *a) {
 static size_t tile_offset(const cop_cpu_attention *a, uint32_t layer, uint32_t page,
                           uint32_t head) {
     return layer * a->layer_elements +
-           ((size_t)page * a->options.n_kv_heads + head) * 2 * a->tile_elements;
+           ((size_t)head * a->options.n_pages + page) * 2 * a->tile_elements;
 }
 
 void cop_cpu_attention_store(cop_cpu_attention *a, uint32_t layer, uint32_t page, uint32_t token,
@@ -281,7 +281,9 @@ static void find_leaf(const cop_cpu_attention *a, uint32_t layer, uint32_t head,
             continue;
         }
         const uint32_t token = place->first + at, within = token % page_tokens;
-        const size_t tile = tile_offset(a, layer, pages[token / page_tokens], head);
+        const uint32_t page = pages[token / page_tokens];
+        const size_t tile = tile_offset(a, layer, page, head);
+        __builtin_prefetch(&a->loaded[(size_t)head * a->options.n_pages + page], 1);
         const char *k = (const char *)a->pool.start + tile * a->element_bytes;
         leaf->k[g] = k + (size_t)within * a->element_bytes;
         leaf->v[g] = k + (a->tile_elements + (size_t)within * d) * a->element_bytes;
@@ -300,7 +302,7 @@ static void count_load(cop_cpu_attention *a, uint32_t head, const cop_plan_table
         const uint32_t left = place->tokens - at, n = left < page_tokens ? left : page_tokens;
         const uint64_t mask = n == 64 ? UINT64_MAX : (1ull << n) - 1;
         const uint64_t before = atomic_fetch_or_explicit(
-            &a->loaded[(size_t)page * a->options.n_kv_heads + head], mask, memory_order_relaxed);
+            &a->loaded[(size_t)head * a->options.n_pages + page], mask, memory_order_relaxed);
         counters->load_bytes += n * token_bytes;
         counters->first_bytes += (uint64_t)__builtin_popcountll(mask & ~before) * token_bytes;
     }
@@ -458,7 +460,7 @@ static uint64_t run_work(launch *run, uint64_t work, worker *w) {
     walk.end = walk.entry + item->n_entries;
     walk.entry--; /* the first step comes to the first entry */
     leaf_place place[2];
-    cop__leaf leaf[2];
+    cop__leaf leaf[2] = {0};
     bool more = walk_next(&walk, &place[0]);
     uint64_t following = more ? 0 : atomic_fetch_add(&run->ticket, 1);
     if (more)
@@ -514,7 +516,7 @@ static cop_status begin_launch(cop_cpu_attention *a, const cop_plan_tables *tabl
                     return COP_FAIL(COP_ERR_INTERNAL, "segment %u lies on page %u of %u",
                                     entry->segment, page, o->n_pages);
                 for (uint32_t head = 0; head < o->n_kv_heads; head++)
-                    atomic_store_explicit(&a->loaded[(size_t)page * o->n_kv_heads + head], 0,
+                    atomic_store_explicit(&a->loaded[(size_t)head * o->n_pages + page], 0,
                                           memory_order_relaxed);
             }
         }
