@@ -22,7 +22,7 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
-/* Into the second-level cache: the first has no room for a leaf besides the current one. */
+/* Measured against the other hints: into the nearest cache is best, or as good. */
 #define FETCH_LINE(address) __builtin_prefetch((address), 0, 3)
 
 enum { TILE_VECS_MAX = 4 };
@@ -318,6 +318,12 @@ static void fetch_part(const cop__leaf *leaf, uint32_t d, uint32_t part, uint32_
     }
 }
 
+static void fetch_ahead(const cop__leaf *leaf, uint32_t d) {
+    const uint32_t lines = d < 48 ? d : 48;
+    for (uint32_t x = 0; x < lines; x++)
+        FETCH_LINE(leaf->next[2] + (size_t)x * 64);
+}
+
 typedef struct leaf_functions {
     score_function *first_scores, *scores;
     value_function *first_values, *values;
@@ -346,8 +352,8 @@ static void fold(const cop__leaf *leaf, cop__row *const *rows, uint32_t n_rows,
             if (parts)
                 fetch_part(leaf, d, part++, parts);
         }
-        if (use == &few_bf16)
-            for (uint32_t x = 0; x < 64; x++) FETCH_LINE(leaf->next[2] + x * 64);
+        if (use == &few_bf16) /* keep the memory busy meanwhile; the value tiles fetch the rest */
+            fetch_ahead(leaf, d);
         softmax(block, n, options, leaf->scratch);
         for (uint32_t r = 0; r < n; r += ROWS) {
             value_function *values = r || (first && !many) ? use->values : use->first_values;
