@@ -70,6 +70,15 @@ static void shorten_spin(char **argv) {
         execv("/proc/self/exe", argv); /* where that cannot be, things merely stay as they were */
 }
 
+/* Output that did not reach its reader is a failure, whatever the verb thought. */
+static int close_output(const char *verb, int code) {
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == 0) {
+        fprintf(stderr, "coppice: %s: cannot write to stdout\n", verb);
+        return 2;
+    }
+    return code;
+}
+
 int main(int argc, char **argv) {
     shorten_spin(argv);
     /* A reader that goes away (head) gives an error on write, which the verb reports and cleans up
@@ -88,6 +97,6 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < N_VERBS; i++)
         if (strcmp(verb, verbs[i].name) == 0)
-            return verbs[i].run(argc - 1, argv + 1);
+            return close_output(verb, verbs[i].run(argc - 1, argv + 1));
     return fail_with_verbs("there is no verb \"", verb);
 }

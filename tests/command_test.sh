@@ -42,6 +42,9 @@ refuses "treads" "$coppice" bench "$work/bad.json" --out "$work/b"
 printf '{"name": "x", "name": "y"}' >"$work/twice.json"
 refuses "twice.json" "$coppice" bench "$work/twice.json" --out "$work/b"
 [ ! -e "$work/b" ] || die "a refused config left a folder"
+refuses "page-tokens" "$coppice" replay --random "$shape" --page-tokens 48 --trajectories configs/trajectories/own.jsonl --out "$work/w"
+"$coppice" replay --random "$shape" --trajectories tests/ref/fixtures/odd-trees.jsonl --out "$work/full" --json >/dev/full 2>"$work/err"
+[ $? -eq 2 ] || die "a full disk behind stdout went unnoticed"
 pass "test_bad_input_is_one_line_and_exit_code_2"
 
 joins="flattened reprefill reprefill+reuse stitch"
@@ -66,12 +69,18 @@ assert len(lines) == len(rows) and json.load(open(os.path.join(sys.argv[2], "man
 PY
 pass "test_replay_does_the_same_work_under_every_rule"
 
+# Paths that end at once, one path with nothing behind it, blocks in a chain.
+"$coppice" replay --random "$shape" --trajectories tests/ref/fixtures/odd-trees.jsonl --out "$work/odd" --threads 1 >"$work/out" 2>"$work/err" ||
+  die "odd trees do not replay: $(cat "$work/err")"
+[ "$(wc -l <"$work/odd/results.jsonl")" -eq 12 ] || die "odd trees gave other than 12 results"
+pass "test_odd_trees_replay_under_every_rule"
+
 refuses "$work/own" "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own"
 cp "$work/own/results.jsonl" "$work/whole.jsonl"
 head -c -40 "$work/whole.jsonl" >"$work/own/results.jsonl"
 "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --threads 1 --resume >"$work/out" 2>"$work/err" || die "resume failed: $(cat "$work/err")"
 [ "$(wc -l <"$work/own/results.jsonl")" -eq "$(wc -l <"$work/whole.jsonl")" ] || die "resume lost or doubled a cell"
-[ "$(grep -c replay <"$work/own/results.jsonl")" -eq "$(sed 's/.*"cell":"\([^"]*\)".*/\1/' "$work/own/results.jsonl" | sort -u | wc -l)" ] || die "a cell stands twice"
+[ "$(wc -l <"$work/own/results.jsonl")" -eq "$(sed 's/.*"cell":"\([^"]*\)".*/\1/' "$work/own/results.jsonl" | sort -u | wc -l)" ] || die "a cell stands twice"
 "$coppice" report "$work/own" >/dev/null && grep -q '</html>' "$work/own/report.html" || die "no report"
 grep -qi 'random weights' "$work/own/report.html" || die "the report hides that the weights are random"
 pass "test_a_torn_result_folder_resumes"

@@ -52,8 +52,8 @@ run_ctest() {
   coppice_say "$preset took $((SECONDS - start)) s"
 }
 
-has release && run_ctest release 100 -j 1
-has asan && ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan 10 -j 2
+has release && run_ctest release 100 -j 2
+has asan && ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan 5 -j 2
 if has tsan; then
   # Archer tells TSan of OpenMP's own synchronisation; without it every parallel region is a race.
   archer=$(ls /usr/lib/llvm-*/lib/libarcher.so 2>/dev/null | head -n 1)
@@ -66,8 +66,8 @@ if has fuzz; then
     for target in build/fuzz/tests/fuzz_*; do
       [ -x "$target" ] && [ -f "$target" ] || continue
       name=$(basename "$target") corpus=$(mktemp -d)
-      coppice_say "fuzzing $name for 8 s"
-      if "$target" -max_total_time=8 -timeout=5 -rss_limit_mb=2048 -print_final_stats=0 \
+      coppice_say "fuzzing $name for 6 s"
+      if "$target" -max_total_time=6 -timeout=5 -rss_limit_mb=2048 -print_final_stats=0 \
         "$corpus" "tests/fuzz/corpus/${name#fuzz_}" >"build/fuzz/$name.log" 2>&1; then
         passed=$((passed + 1))
       else

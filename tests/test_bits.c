@@ -127,7 +127,7 @@ static void test_bits_are_the_same_on_every_instruction_set(void) {
     static const char *const names[] = {"portable", "avx2", "avx512"};
     cop_model *model;
     CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
-    uint32_t n = n_trees / 20;
+    uint32_t n = n_trees / 40 + 1;
     for (int a = 0; a < COP_ARITH_COUNT; a++) {
         for (int i = 0; i < 3; i++) {
             if (!cop_isa_available((cop_isa)i)) {

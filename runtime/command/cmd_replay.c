@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/sha256.h"
 #include "command/command.h"
 #include "command/job_line.h"
 
@@ -32,8 +33,12 @@ static cop_status replay(const cop_job_options *options, cop_replay_job *what, c
     cop_job *job;
     json_t *manifest = NULL;
     COP_TRY(cop_job_create(options, &job));
-    cop_status status = cop_job_manifest(job, "replay", &manifest);
+    char hash[COP_SHA256_HEX_BYTES];
+    cop_status status = cop_sha256_of_file(what->trajectories, hash);
+    if (status == COP_OK)
+        status = cop_job_manifest(job, "replay", &manifest);
     if (status == COP_OK) {
+        json_object_set_new(manifest, "trajectories_sha256", json_string(hash));
         json_object_set_new(manifest, "trajectories", json_string(what->trajectories));
         json_object_set_new(manifest, "repeats", json_integer(what->repeats));
         cop_results_options results = {.folder = folder, .manifest = manifest, .resume = resume};

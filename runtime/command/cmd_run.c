@@ -163,6 +163,11 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     uint64_t whole = prompt->count + (uint64_t)line->max_tokens;
     if (whole > shape->context && !extrapolate)
         whole = shape->context; /* decoding stops there, and says "length" */
+    bool may_fork = dialect && dialect->join != COP_JOIN_NONE;
+    /* Headers and join texts are fed on top of max_tokens. */
+    uint64_t positions = whole + (may_fork ? 64 * RUN_BRANCHES : 0);
+    if (positions > shape->context && !extrapolate)
+        positions = shape->context;
     stream_state state = {0};
     bool forks = dialect && dialect->join != COP_JOIN_NONE;
     cop_live_options options = {.dialect = dialect,
@@ -181,7 +186,7 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     cop_job_size size = {.tokens = forks ? 2 * whole + RUN_BRANCHES * 64 : whole,
                          .segments = forks ? 4 * RUN_BRANCHES : 4,
                          .branches = forks ? 2 * RUN_BRANCHES : 3,
-                         .positions = (uint32_t)whole,
+                         .positions = (uint32_t)positions,
                          .what = "the prompt and its answer"};
     cop_engine *engine = NULL;
     cop_live *live = NULL;
@@ -192,8 +197,10 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     if (status == COP_OK) {
         cop_driver *driver = cop_live_driver(live);
         status = cop_engine_run(engine, &driver, 1, &metrics);
-        cop_live_sample sample = cop_live_sample_read(live, 0);
         bool partial = status == COP_ERR_INTERRUPTED;
+        if (partial && cop_live_gather(live) != COP_OK)
+            partial = false;
+        cop_live_sample sample = cop_live_sample_read(live, 0);
         if (line->json && (status == COP_OK || partial)) {
             cop_status printed = print_json(job, prompt, &sample, &metrics);
             status = status == COP_OK ? printed : status;

@@ -17,6 +17,11 @@ cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
     out->seed = line->seed;
     out->allow_extrapolation = line->allow_extrapolation;
     out->interrupt = cop_interrupt_flag();
+    if (line->page_tokens != 16 && line->page_tokens != 32 && line->page_tokens != 64)
+        return COP_FAIL(COP_ERR_USAGE, "--page-tokens %u: use 16, 32 or 64", line->page_tokens);
+    if (line->chunk_tokens % COP_LEAF_TOKENS)
+        return COP_FAIL(COP_ERR_USAGE, "--chunk-tokens %u is no multiple of %d", line->chunk_tokens,
+                        COP_LEAF_TOKENS);
     return cop_arith_parse(line->compute, &out->arith);
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "config/json.h"
 #include "config/paths.h"
 
@@ -174,6 +175,11 @@ static cop_status read_config(cop_bench_config *c, const char *path, const cop_j
     for (uint32_t i = 0; i < c->n_samples; i++) {
         cop_json item = cop_json_at(&samples, i);
         COP_TRY(read_samples(c, &item, &c->samples[i]));
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(c->samples[k].name, c->samples[i].name) == 0)
+                return cop_json_fail(&item, "name", "\"%s\" names two sets of samples",
+                                     c->samples[i].name);
+        }
     }
     return COP_OK;
 }
@@ -244,6 +250,14 @@ json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_t *out = json_deep_copy(c->source);
     if (!out)
         return NULL;
+    json_t *hashes = json_array();
+    for (uint32_t i = 0; i < c->n_replays; i++) {
+        char hex[COP_SHA256_HEX_BYTES] = "missing";
+        if (cop_sha256_of_file(c->replays[i].trajectories, hex) != COP_OK)
+            strcpy(hex, "missing"); /* reading it will fail, and say so */
+        json_array_append_new(hashes, json_string(hex));
+    }
+    json_object_set_new(out, "trajectories_sha256", hashes);
     json_object_set_new(out, "compute", json_string(cop_arith_name(c->job.arith)));
     json_object_set_new(out, "repeats", json_integer(c->repeats));
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));

@@ -118,13 +118,13 @@ cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *
 }
 
 json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
-                          const char *method) {
+                          const char *method, json_t *work) {
     const cop_job_options *o = &job->options;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i}", "group", group, "problem",
-                     problem, "method", method, "model", cop_model_name(job->model), "arithmetic",
-                     cop_arith_name(o->arith), "seed", (json_int_t)o->seed, "page_tokens",
-                     (int)o->page_tokens, "chunk_tokens", (int)o->chunk_tokens, "tail_tokens",
-                     (int)o->chunk_tail_tokens);
+    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i}", "work", work, "group",
+                     group, "problem", problem, "method", method, "model",
+                     cop_model_name(job->model), "arithmetic", cop_arith_name(o->arith), "seed",
+                     (json_int_t)o->seed, "page_tokens", (int)o->page_tokens, "chunk_tokens",
+                     (int)o->chunk_tokens, "tail_tokens", (int)o->chunk_tail_tokens);
 }
 
 cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,

@@ -12,9 +12,10 @@ struct cop_job {
     cop_model *model;
 };
 
-/* What identifies a cell; its hash is the cell's key. New object. */
+/* What identifies a cell; its hash is the cell's key. `work` (stolen) says what is run: the hash of
+ * a trajectory file, a prompt and its limits. New object. */
 json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
-                          const char *method);
+                          const char *method, json_t *work);
 
 typedef struct cop__job_cell {
     char key[COP_CELL_KEY_BYTES];

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "job/job_internal.h"
 #include "reason/driver_replay.h"
 
@@ -41,6 +42,7 @@ typedef struct replay_run {
     cop_timeline *timeline;
     cop_engine *engine;
     uint32_t done;
+    char file_hash[COP_SHA256_HEX_BYTES];
 } replay_run;
 
 static cop_status choose(replay_run *run) {
@@ -152,7 +154,8 @@ static cop_status run_cell(replay_run *run, const cop_trajectory *t, cop_method 
                           .results = what->results,
                           .listener = what->listener,
                           .context = what->context};
-    json_t *identity = cop__job_identity(run->job, "replay", t->id, cell.method);
+    json_t *identity =
+        cop__job_identity(run->job, "replay", t->id, cell.method, json_string(run->file_hash));
     cop_status status = cop_results_cell_key(identity, cell.key);
     json_decref(identity);
     COP_TRY(status);
@@ -203,6 +206,7 @@ static cop_status run_cells(replay_run *run) {
 static cop_status prepare(replay_run *run) {
     const cop_model *model = run->job->model;
     COP_TRY(cop_trajectories_read(run->what->trajectories, &run->set));
+    COP_TRY(cop_sha256_of_file(run->what->trajectories, run->file_hash));
     COP_TRY(choose(run));
     COP_TRY(cop_trajectories_tokenize(run->set, cop_model_tokenizer(model),
                                       cop_model_shape_of(model)->vocab, run->job->options.seed));

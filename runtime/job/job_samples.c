@@ -227,7 +227,17 @@ static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
                           .results = what->results,
                           .listener = what->listener,
                           .context = what->context};
-    json_t *identity = cop__job_identity(run->job, "samples", what->name, rows[row]);
+    json_t *work =
+        json_pack("{s:s, s:b, s:i, s:i, s:f, s:i, s:f, s:f}", "prompt", what->prompt, "chat",
+                  (int)what->chat, "n", (int)what->n_samples, "max_tokens", (int)what->max_tokens,
+                  "temperature", (double)what->temperature, "top_k", (int)what->top_k, "top_p",
+                  (double)what->top_p, "min_p", (double)what->min_p);
+    json_t *prune = json_pack("{s:I, s:b, s:i, s:i, s:f}", "budget",
+                              (json_int_t)what->prune.budget_tokens, "first_finisher",
+                              (int)what->prune.first_finisher, "window", (int)what->prune.window,
+                              "warmup", (int)what->n_warmup, "keep_percent", what->keep_percent);
+    json_object_set_new(work, "prune", prune);
+    json_t *identity = cop__job_identity(run->job, "samples", what->name, rows[row], work);
     cop_status status = cop_results_cell_key(identity, cell.key);
     json_decref(identity);
     COP_TRY(status);

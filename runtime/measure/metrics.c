@@ -27,16 +27,10 @@ static uint64_t larger(uint64_t a, uint64_t b) {
 }
 
 void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
-    /* Bandwidth of single-row steps: weighted by the bytes behind each figure. */
-    double a_ns = isfinite(a->decode_weight_gbps) && a->decode_weight_gbps > 0
-                      ? (double)a->weight_bytes / a->decode_weight_gbps
-                      : 0;
-    double b_ns = isfinite(b->decode_weight_gbps) && b->decode_weight_gbps > 0
-                      ? (double)b->weight_bytes / b->decode_weight_gbps
-                      : 0;
-    double bytes =
-        (a_ns > 0 ? (double)a->weight_bytes : 0) + (b_ns > 0 ? (double)b->weight_bytes : 0);
-    a->decode_weight_gbps = a_ns + b_ns > 0 ? bytes / (a_ns + b_ns) : NAN;
+    a->single_row_ns += b->single_row_ns;
+    a->single_row_bytes += b->single_row_bytes;
+    a->decode_weight_gbps =
+        a->single_row_ns ? (double)a->single_row_bytes / (double)a->single_row_ns : NAN;
     if (a->ttft_ns == 0)
         a->ttft_ns = b->ttft_ns;
     a->wall_ns += b->wall_ns;

@@ -71,6 +71,7 @@ typedef struct cop_metrics {
     /* the machine */
     uint64_t op_ns[8]; /* by cop_op of backend.h */
     uint64_t weight_bytes;
+    uint64_t single_row_ns, single_row_bytes; /* steps with one decode row: time, weight bytes */
     double decode_weight_gbps; /* weight bytes / time of steps with one decode row; NaN: none */
     uint64_t allocations_in_steps;
     uint64_t plan_steps_unchanged, plan_rebuilds;

@@ -70,7 +70,7 @@ static cop_status start_or_resume(cop_results *r, const cop_results_options *opt
                                   const char *manifest_path, const cop_buffer *lines,
                                   bool has_manifest) {
     json_t *now = NULL, *then = NULL;
-    if (!options->resume && (has_manifest || lines->bytes))
+    if (!options->resume && lines->bytes)
         return COP_FAIL(COP_ERR_USAGE,
                         "%s already holds results: resume them, or choose another folder",
                         options->folder);
@@ -80,7 +80,8 @@ static cop_status start_or_resume(cop_results *r, const cop_results_options *opt
                         "is not known; choose another folder",
                         r->lines_path);
     cop_status status = cop__manifest_make(options->manifest, &now);
-    if (status == COP_OK && has_manifest) {
+    /* A manifest without any line is what a run left that failed before its first result. */
+    if (status == COP_OK && has_manifest && options->resume) {
         status = cop__manifest_read(manifest_path, &then);
         if (status == COP_OK)
             status = cop__manifest_match(manifest_path, then, now);

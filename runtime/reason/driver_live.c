@@ -229,8 +229,32 @@ static void live_request(cop_driver *driver, const cop_engine *engine, cop_branc
     }
 }
 
+/* Text of paths that are still open goes behind their parent's, so that nothing said is lost. */
+static cop_status gather_open(cop_live *live, live_record *record) {
+    uint32_t n = record->n_children;
+    record->n_children = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        live_record *child = &live->records[record->first_child + i];
+        COP_TRY(gather_open(live, child));
+        COP_TRY(append(live, record, child->ids, child->n_ids));
+    }
+    return COP_OK;
+}
+
+cop_status cop_live_gather(cop_live *live) {
+    live->options.listener = NULL;
+    for (uint32_t i = 0; i < live->options.n_samples && i < live->n_records; i++)
+        COP_TRY(gather_open(live, &live->records[i]));
+    return COP_OK;
+}
+
 static cop_status end_sample(cop_live *live, cop_engine *engine, uint32_t sample, cop_stop stop) {
     live->samples[sample].out.stop = stop;
+    cop_live_listener *listener = live->options.listener;
+    live->options.listener = NULL; /* the paths' text was heard when it was said */
+    cop_status gathered = gather_open(live, &live->records[sample]);
+    live->options.listener = listener;
+    COP_TRY(gathered);
     cop_branch_end how = stop == COP_STOP_CONFIDENCE  ? COP_END_PRUNED
                          : stop == COP_STOP_CANCELLED ? COP_END_CANCELLED
                          : stop == COP_STOP_FAILED    ? COP_END_FAILED
@@ -269,7 +293,13 @@ static cop_status end_path(cop_live *live, cop_engine *engine, live_record *reco
     return cop_engine_end(engine, record->branch, COP_END_DONE);
 }
 
-static bool may_fork(const cop_live *live, const live_record *record, const cop_tag_event *event) {
+static bool fits(const cop_engine *engine, cop_branch branch, uint64_t tokens) {
+    uint64_t next = cop_engine_branch(engine, branch).next_position;
+    return next + tokens <= cop_engine_max_positions(engine);
+}
+
+static bool may_fork(const cop_live *live, const cop_engine *engine, const live_record *record,
+                     const cop_tag_event *event) {
     const cop_dialect *d = live->options.dialect;
     const cop_live_sample *sample = &live->samples[record->sample].out;
     if (event->items == 0 || record->n_path + 1 >= PATH_DEPTH_MAX)
@@ -279,7 +309,8 @@ static bool may_fork(const cop_live *live, const live_record *record, const cop_
     if ((d->max_paths && event->items > d->max_paths) ||
         (d->max_blocks && sample->forks >= d->max_blocks))
         return false;
-    return event->items <= live->options.max_branches - live->n_records;
+    return event->items <= live->options.max_branches - live->n_records &&
+           fits(engine, record->branch, HEADER_BYTES);
 }
 
 static cop_status open_path(cop_live *live, cop_engine *engine, live_record *parent,
@@ -328,7 +359,14 @@ static cop_status live_joined(cop_driver *driver, cop_engine *engine, cop_branch
     live_record *parent = &live->records[id];
     const cop_dialect *d = live->options.dialect;
     uint32_t first = parent->n_ids, kept = 0;
-    bool reuse = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX;
+    /* With one path and nothing to add, reuse would leave no row to sample from. */
+    bool reuse = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX &&
+                 (parent->n_children > 1 || live->n_join > 0);
+    uint64_t text_ids = live->n_join;
+    for (uint32_t i = 0; i < parent->n_children; i++)
+        text_ids += live->records[parent->first_child + i].n_ids;
+    if (!fits(engine, branch, text_ids))
+        return end_sample(live, engine, parent->sample, COP_STOP_LENGTH);
     cop_live_listener *listener = live->options.listener;
     live->options.listener = NULL; /* the paths' text was heard when it was said */
     cop_status status = COP_OK;
@@ -341,6 +379,7 @@ static cop_status live_joined(cop_driver *driver, cop_engine *engine, cop_branch
     live->options.listener = listener;
     COP_TRY(status);
     cop_parser_join(&parent->parser, parent->n_children);
+    parent->n_children = 0;
     if (d->join == COP_JOIN_STITCH) {
         COP_TRY(
             cop_engine_join_stitch(engine, branch, d->positions == COP_POSITIONS_EQUAL_START_MAX));
@@ -358,8 +397,8 @@ static cop_status live_joined(cop_driver *driver, cop_engine *engine, cop_branch
 /* What the bytes of a token complete: the first tag on which the engine must act. */
 typedef enum live_action { ACT_NONE, ACT_FORK, ACT_PATH_END } live_action;
 
-static cop_status find_action(cop_live *live, live_record *record, cop_text text,
-                              live_action *action, size_t *kept, uint32_t *items) {
+static cop_status find_action(cop_live *live, const cop_engine *engine, live_record *record,
+                              cop_text text, live_action *action, size_t *kept, uint32_t *items) {
     size_t at = 0;
     *action = ACT_NONE;
     while (at < text.bytes) {
@@ -373,7 +412,7 @@ static cop_status find_action(cop_live *live, live_record *record, cop_text text
         if (!found)
             continue;
         if (event.element == COP_EL_PLAN && event.closing) {
-            if (may_fork(live, record, &event)) {
+            if (may_fork(live, engine, record, &event)) {
                 *action = ACT_FORK;
                 *items = event.items;
                 break;
@@ -465,7 +504,7 @@ static cop_status live_token(cop_driver *driver, cop_engine *engine, cop_branch 
     if (tokenizer && live->options.dialect && !end) {
         cop_text text = cop_tokenizer_bytes(tokenizer, sampled->token);
         size_t kept;
-        COP_TRY(find_action(live, record, text, &action, &kept, &items));
+        COP_TRY(find_action(live, engine, record, text, &action, &kept, &items));
         if (kept < text.bytes)
             COP_TRY(append_cut(live, engine, record, text.data, kept));
         else

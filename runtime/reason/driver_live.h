@@ -74,4 +74,7 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     double lowest_confidence; /* NaN: the rule is off, or no token */
     double logprob_sum;       /* of its generated tokens */
 } cop_live_sample;
+/* After a run that was interrupted: paths that were still open join their samples' text. */
+cop_status cop_live_gather(cop_live *live);
+
 cop_live_sample cop_live_sample_read(const cop_live *live, uint32_t i); /* i < n_samples */

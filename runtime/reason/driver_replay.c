@@ -23,7 +23,7 @@ struct cop_replay {
     cop_arena *arena;
     int32_t *flat;
     uint8_t *ran; /* how often each flat token ran as generated or forced */
-    uint32_t n_flat, capacity;
+    uint32_t n_flat;
     replay_op *ops;
     replay_stream *streams; /* 0 is the main one */
     uint32_t n_ops, n_streams;
@@ -240,21 +240,21 @@ static cop_status replay_joined(cop_driver *driver, cop_engine *engine, cop_bran
     const replay_op *op = current(r, s);
     for (uint32_t p = 0; p < op->n_paths; p++)
         r->streams[op->first_path + p].branch = COP_BRANCH_NONE;
-    bool reuse = r->options.reuse == COP_REUSE_LONGEST_PREFIX;
+    bool reuse = r->options.reuse == COP_REUSE_LONGEST_PREFIX, fed = false;
     if (r->options.join == COP_JOIN_STITCH) {
         COP_TRY(cop_engine_join_stitch(engine, parent, true));
     } else {
         COP_TRY(cop_engine_join_reprefill(engine, parent, reuse));
         uint32_t begin = reuse ? r->streams[op->first_path].end : op->begin;
         COP_TRY(feed_range(r, engine, parent, begin, op->end, COP_FEED_AGAIN));
+        fed = op->end > begin;
     }
     s->op++;
     s->at = op->end;
     const replay_op *next = current(r, s);
-    bool fed = next && next->forced != COP_FORCED_NOT;
-    if (next && next->n_paths == 0 && !fed && r->options.join == COP_JOIN_STITCH) {
-        /* Nothing stands between the paths and the next token: the view has no row to sample from,
-         * so that token is forced. */
+    if (next && next->n_paths == 0 && next->forced == COP_FORCED_NOT && !fed) {
+        /* Nothing was computed since the join: there is no row to sample the next token from, so it
+         * is forced. */
         COP_TRY(feed_range(r, engine, parent, s->at, s->at + 1, COP_FEED_JOIN));
         s->at++;
     }
@@ -267,7 +267,6 @@ static cop_status build(cop_replay *r, const cop_trajectory *t) {
     if (s.tokens > UINT32_MAX / 2)
         return COP_FAIL(COP_ERR_FORMAT, "trajectory %s holds too many tokens", t->id);
     COP_TRY(cop_arena_create(&r->arena));
-    r->capacity = (uint32_t)s.tokens;
     r->flat = cop_arena_calloc(r->arena, s.tokens + 1, sizeof *r->flat);
     r->ran = cop_arena_calloc(r->arena, s.tokens + 1, sizeof *r->ran);
     r->ops = cop_arena_calloc(r->arena, s.ops + 1, sizeof *r->ops);

@@ -38,6 +38,6 @@ typedef struct cop_replay_stats {
 } cop_replay_stats;
 cop_replay_stats cop_replay_stats_read(const cop_replay *replay);
 
-/* Largest number of branches alive at once, prompt and waiting parents included, and of tokens that
- * a branch's positions may reach: what an engine must be sized for. */
+/* Largest number of branches alive at once, prompt and waiting parents included: what
+ * an engine must be sized for. */
 uint32_t cop_trajectory_branches(const cop_trajectory *trajectory);

@@ -196,6 +196,17 @@ cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out
     return COP_OK;
 }
 
+static cop_status pool_full(const cop_engine *engine, const cop_branch_record *branch, uint32_t n) {
+    cop_kv_stats stats = cop_kv_stats_read(engine->kv);
+    return COP_FAIL(
+        COP_ERR_NO_PAGES,
+        "the KV pool is full: problem %u, position %u, %u more tokens, %u of %u pages of "
+        "%u tokens free; raise the pool (--pages, or \"pages\" in a config) or run less "
+        "at once",
+        branch->problem, branch->next_position, n, stats.pages_free, stats.pages_total,
+        engine->options.page_tokens);
+}
+
 cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids, uint32_t n,
                            cop_feed feed) {
     cop_branch_record *branch = &engine->branches[id];
@@ -217,7 +228,10 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
     }
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
     uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
-    COP_TRY(cop_kv_append(engine->kv, branch->node, n));
+    cop_status status = cop_kv_append(engine->kv, branch->node, n);
+    if (status == COP_ERR_NO_PAGES)
+        return pool_full(engine, branch, n);
+    COP_TRY(status);
     branch->spans[branch->n_spans++] = (cop_span){ids, n, offset, branch->next_position, feed};
     branch->n_pending += n;
     branch->next_position += n;
@@ -336,6 +350,16 @@ static void add_longest_child(const cop_engine *engine, cop_branch_record *branc
     branch->critical_tokens += critical;
 }
 
+/* The same for a branch that ends while blocks below it are open, innermost first. */
+static void settle(const cop_engine *engine, cop_branch_record *branch) {
+    for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
+         id = engine->branches[id].next_sibling) {
+        settle(engine, &engine->branches[id]);
+        branch->below += engine->branches[id].generated + engine->branches[id].below;
+    }
+    add_longest_child(engine, branch);
+}
+
 static void end_children(cop_engine *engine, cop_branch id, cop_branch_end how) {
     cop_branch_record *branch = &engine->branches[id];
     cop_branch next;
@@ -358,7 +382,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     cop_branch_record *branch = &engine->branches[id];
     if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was ended twice");
-    add_longest_child(engine, branch);
+    settle(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
     branch->end = how;
     branch->from_parent = false;
@@ -366,7 +390,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     cop__engine_event(engine, COP_EVENT_BRANCH_END, id, how, branch->generated);
     if (how == COP_END_PRUNED || how == COP_END_CANCELLED) {
         engine->metrics->prunes++;
-        engine->metrics->tokens_pruned += branch->generated;
+        engine->metrics->tokens_pruned += branch->generated + branch->below;
     }
     cop_problem *problem = &engine->problems[branch->problem];
     cop_branch parent_id = branch->parent;
@@ -394,7 +418,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
 /* The children go; their parent goes on. */
 static void absorb_children(cop_engine *engine, cop_branch parent_id) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    add_longest_child(engine, parent);
+    settle(engine, parent);
     cop_branch next;
     for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE; id = next) {
         next = engine->branches[id].next_sibling;
@@ -408,10 +432,40 @@ static void absorb_children(cop_engine *engine, cop_branch parent_id) {
     cop__engine_event(engine, COP_EVENT_WAIT_END, parent_id, 0, 0);
 }
 
+/* A parent whose children all ended at once still has tokens to run on its old segment: a record of
+ * their own takes them over. It stands where the parent stood, before everything that reads them.
+ */
+static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    if (engine->n_order == engine->options.max_branches)
+        return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
+                        engine->options.max_branches);
+    cop_branch id = 0;
+    while (engine->branches[id].state != COP_BRANCH_FREE)
+        id++;
+    cop_branch_record *heir = &engine->branches[id];
+    *heir = *parent;
+    heir->state = COP_BRANCH_ZOMBIE;
+    heir->parent = heir->first_child = heir->next_sibling = COP_BRANCH_NONE;
+    heir->n_children = heir->n_children_live = 0;
+    heir->end = COP_END_DONE;
+    heir->serial = engine->next_serial++;
+    cop_kv_retain(engine->kv, heir->node);
+    parent->n_pending = parent->n_spans = 0;
+    for (uint32_t i = 0; i < engine->n_order; i++) {
+        if (engine->order[i] == parent_id)
+            engine->order[i] = id;
+    }
+    engine->order[engine->n_order++] = parent_id;
+    return COP_OK;
+}
+
 /* The parent goes on under `view`, which the caller holds for it. */
 static cop_status reopen(cop_engine *engine, cop_branch parent_id, cop_node view) {
     cop_branch_record *parent = &engine->branches[parent_id];
     cop_node node;
+    if (parent->n_pending > 0)
+        COP_TRY(hand_over_pending(engine, parent_id));
     COP_TRY(cop_kv_open(engine->kv, view, &node));
     cop_kv_release(engine->kv, parent->node);
     parent->node = node;

@@ -40,8 +40,8 @@ typedef struct cop_branch_record {
     cop_branch next_sibling;
     uint32_t n_children, n_children_live;
     cop_branch_end end;
-    uint64_t generated;
-    uint32_t data;                           /* the driver's */
+    uint64_t generated, below; /* its own generated tokens, and those of branches below it */
+    uint32_t data;             /* the driver's */
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
 } cop_branch_record;
 

@@ -22,10 +22,16 @@ static bool all_ended(const cop_engine *engine) {
 static cop_status run_steps(cop_engine *engine) {
     for (uint32_t p = 0; p < engine->n_problems; p++) {
         cop_driver *driver = engine->problems[p].driver;
-        COP_TRY(driver->start(driver, engine, p));
+        cop__engine_enter(engine, COP_TERM_HOST);
+        cop_status status = driver->start(driver, engine, p);
+        cop__engine_enter(engine, COP_TERM_COUNT);
+        COP_TRY(status);
     }
-    while (!all_ended(engine))
-        COP_TRY(cop__engine_step(engine));
+    while (!all_ended(engine)) {
+        cop_status status = cop__engine_step(engine);
+        cop__engine_enter(engine, COP_TERM_COUNT);
+        COP_TRY(status);
+    }
     return COP_OK;
 }
 
@@ -40,6 +46,8 @@ static void take_counters(cop_engine *engine, const cop_backend_counters *before
     m->weight_bytes = now.weight_bytes - before->weight_bytes;
     for (int op = 0; op < COP_OP_COUNT; op++)
         m->op_ns[op] = now.op_ns[op] - before->op_ns[op];
+    m->single_row_ns = engine->single_ns;
+    m->single_row_bytes = engine->single_bytes;
     m->decode_weight_gbps =
         engine->single_ns ? (double)engine->single_bytes / (double)engine->single_ns : NAN;
 }
@@ -67,11 +75,10 @@ cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32
     cop_plan_stats plan_before = cop_plan_stats_read(engine->plan);
     uint64_t allocations = cop_memory_count();
     engine->begin_ns = engine->mark_ns = cop_clock_ns();
-    engine->term = COP_TERM_HOST;
+    engine->term = COP_TERM_COUNT;
     cop_status status = run_steps(engine);
     metrics->allocations_in_steps = cop_memory_count() - allocations;
     release_all(engine);
-    cop__engine_enter(engine, COP_TERM_HOST);
     metrics->wall_ns = cop_clock_ns() - engine->begin_ns;
     take_counters(engine, &before);
     cop_plan_stats plan_after = cop_plan_stats_read(engine->plan);

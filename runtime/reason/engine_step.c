@@ -258,7 +258,7 @@ static cop_status run_forward(cop_engine *engine, const cop_plan_tables *tables)
                      .plan = *tables};
     cop_backend_counters before, after;
     engine->ops->counters(engine->backend, &before);
-    cop__engine_enter(engine, COP_TERM_HOST);
+    cop__engine_enter(engine, COP_TERM_COUNT); /* until leave_split */
     uint64_t begin = engine->mark_ns, sample_ns = 0;
     delay_forward(engine);
     cop_status status =

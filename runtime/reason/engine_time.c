@@ -4,10 +4,12 @@
 
 #include "base/clock.h"
 
+/* COP_TERM_COUNT stands for no term: time in it is part of the remainder. */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term) {
     uint64_t now = cop_clock_ns();
     cop_term left = engine->term;
-    engine->metrics->term_ns[left] += now - engine->mark_ns;
+    if (left != COP_TERM_COUNT)
+        engine->metrics->term_ns[left] += now - engine->mark_ns;
     engine->mark_ns = now;
     engine->term = term;
     return left;

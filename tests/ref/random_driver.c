@@ -21,7 +21,7 @@ static random_branch *open_branch(random_driver *d, cop_engine *engine, cop_bran
     b->path = path;
     b->depth = depth;
     b->said = b->n_ids = b->n_children = b->blocks = 0;
-    b->limit = 1 + draw(d, path, 0, 1, depth ? 24 : 40);
+    b->limit = 1 + draw(d, path, 0, 1, depth ? 16 : 30);
     if (draw(d, path, 0, 2, 16) == 0)
         b->limit += 80; /* now and then one that outgrows a leaf and a chunk */
     cop_engine_set_data(engine, branch, id);
