@@ -146,6 +146,7 @@ static outcome run(world *w, cop_script *script, uint32_t n, uint32_t max_tokens
     cop_driver *driver = cop_live_driver(live);
     CHECK_OK(cop_engine_run(w->engine, &driver, 1, &out.metrics));
     CHECK_EQ(out.metrics.kv_pages_leaked, 0);
+    CHECK_EQ(out.metrics.allocations_in_steps, 0);
     CHECK_EQ(out.metrics.kv_load_bytes, out.metrics.kv_predicted_load_bytes);
     out.sample = cop_live_sample_read(live, 0);
     CHECK(out.sample.bytes < sizeof out.text);

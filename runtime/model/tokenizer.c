@@ -77,24 +77,82 @@ static cop_status encode_all(const cop_tokenizer *tokenizer, cop__encode_work *w
     return COP_OK;
 }
 
+struct cop_encoder {
+    const cop_tokenizer *tokenizer;
+    cop__encode_work work;
+};
+
+cop_status cop_encoder_create(const cop_tokenizer *tokenizer, size_t max_bytes, cop_encoder **out) {
+    if (max_bytes > INT32_MAX / 2)
+        return COP_FAIL(COP_ERR_FORMAT,
+                        "a text of %zu bytes is too long; at most %d can be encoded", max_bytes,
+                        INT32_MAX / 2);
+    cop_encoder *encoder = cop_calloc(1, sizeof *encoder);
+    if (!encoder)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory to encode %zu bytes", max_bytes);
+    cop__encode_work *work = &encoder->work;
+    encoder->tokenizer = tokenizer;
+    work->match = cop__pre_match_create(max_bytes);
+    cop_status status =
+        work->match ? COP_OK
+                    : COP_FAIL(COP_ERR_NO_MEMORY, "no memory to encode %zu bytes", max_bytes);
+    /* Each symbol starts one pair, and each merge makes two more and removes a symbol. */
+    if (status == COP_OK)
+        status =
+            cop_grow(&work->symbols, &work->symbol_capacity, max_bytes + 1, sizeof *work->symbols);
+    if (status == COP_OK)
+        status = cop_grow(&work->heap, &work->heap_capacity, 3 * max_bytes + 1, sizeof *work->heap);
+    if (status == COP_OK)
+        status = cop_grow(&work->piece_text, &work->piece_capacity, 2 * max_bytes + 1, 1);
+    if (status != COP_OK) {
+        cop_encoder_destroy(encoder);
+        return status;
+    }
+    *out = encoder;
+    return COP_OK;
+}
+
+static void release_work(cop__encode_work *work) {
+    cop__pre_match_destroy(work->match);
+    cop_free(work->symbols);
+    cop_free(work->heap);
+    cop_free(work->piece_text);
+}
+
+void cop_encoder_destroy(cop_encoder *encoder) {
+    if (!encoder)
+        return;
+    release_work(&encoder->work);
+    cop_free(encoder);
+}
+
+static cop_status encode_with(const cop_tokenizer *tokenizer, cop__encode_work *work,
+                              const char *text, size_t bytes, cop_encode_options options,
+                              cop_token_ids *ids) {
+    size_t count = ids->count;
+    work->drop_unknown = options.drop_unknown;
+    cop_status status = encode_all(tokenizer, work, text, bytes, options, ids);
+    if (status != COP_OK)
+        ids->count = count;
+    return status;
+}
+
+cop_status cop_encoder_encode(cop_encoder *encoder, const char *text, size_t bytes,
+                              cop_encode_options options, cop_token_ids *ids) {
+    return encode_with(encoder->tokenizer, &encoder->work, text, bytes, options, ids);
+}
+
 cop_status cop_tokenizer_encode(const cop_tokenizer *tokenizer, const char *text, size_t bytes,
                                 cop_encode_options options, cop_token_ids *ids) {
     if (bytes > INT32_MAX / 2)
         return COP_FAIL(COP_ERR_FORMAT,
                         "a text of %zu bytes is too long; at most %d can be encoded", bytes,
                         INT32_MAX / 2);
-    size_t count = ids->count;
-    cop__encode_work work = {.match = cop__pre_match_create(bytes),
-                             .drop_unknown = options.drop_unknown};
+    cop__encode_work work = {.match = cop__pre_match_create(bytes)};
     cop_status status = work.match
-                            ? encode_all(tokenizer, &work, text, bytes, options, ids)
+                            ? encode_with(tokenizer, &work, text, bytes, options, ids)
                             : COP_FAIL(COP_ERR_NO_MEMORY, "no memory to encode %zu bytes", bytes);
-    cop__pre_match_destroy(work.match);
-    cop_free(work.symbols);
-    cop_free(work.heap);
-    cop_free(work.piece_text);
-    if (status != COP_OK)
-        ids->count = count;
+    release_work(&work);
     return status;
 }
 

@@ -42,6 +42,14 @@ typedef struct cop_encode_options {
 cop_status cop_tokenizer_encode(const cop_tokenizer *tokenizer, const char *text, size_t bytes,
                                 cop_encode_options options, cop_token_ids *ids);
 
+/* The same with working memory of one's own, taken once: texts of at most `max_bytes` are encoded
+ * without an allocation, as long as `ids` has room. One thread at a time. */
+typedef struct cop_encoder cop_encoder;
+cop_status cop_encoder_create(const cop_tokenizer *tokenizer, size_t max_bytes, cop_encoder **out);
+void cop_encoder_destroy(cop_encoder *encoder); /* NULL is fine */
+cop_status cop_encoder_encode(cop_encoder *encoder, const char *text, size_t bytes,
+                              cop_encode_options options, cop_token_ids *ids);
+
 uint32_t cop_tokenizer_vocab(const cop_tokenizer *tokenizer);
 int32_t cop_tokenizer_bos(const cop_tokenizer *tokenizer); /* -1: none */
 int32_t cop_tokenizer_eos(const cop_tokenizer *tokenizer);

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "reason/parser.h"
 
-enum { PATH_DEPTH_MAX = 16, PATH_TEXT_BYTES = 64, HEADER_BYTES = 512 };
+enum { PATH_DEPTH_MAX = 16, PATH_TEXT_BYTES = 64, HEADER_BYTES = 512, ENCODE_BYTES = 1024 };
 
 static const char *const stop_names[] = {"none",      "end",    "length", "confidence",
                                          "cancelled", "failed", "path"};
@@ -51,7 +51,8 @@ struct cop_live {
     uint64_t generated;
     int32_t *join_ids, *close_ids; /* the dialect's join text and path close, encoded */
     uint32_t n_join, n_close;
-    bool over; /* the problem is being ended */
+    cop_encoder *encoder; /* for headers and cut tokens, with its own memory */
+    cop_token_ids scratch;
 };
 
 static bool forks(const cop_live *live) {
@@ -111,6 +112,9 @@ static cop_status create_parts(cop_live *live) {
     }
     if (!forks(live))
         return COP_OK;
+    COP_TRY(cop_encoder_create(o->tokenizer, ENCODE_BYTES, &live->encoder));
+    COP_TRY(cop_grow(&live->scratch.data, &live->scratch.capacity, 2 * ENCODE_BYTES,
+                     sizeof *live->scratch.data));
     const cop_dialect *d = o->dialect;
     COP_TRY(
         encode_fixed(live, d->join_prompt, strlen(d->join_prompt), &live->join_ids, &live->n_join));
@@ -148,6 +152,8 @@ cop_status cop_live_create(const cop_live_options *options, cop_live **out) {
 void cop_live_destroy(cop_live *live) {
     if (!live)
         return;
+    cop_encoder_destroy(live->encoder);
+    cop_token_ids_release(&live->scratch);
     cop_arena_destroy(live->arena);
     cop_free(live);
 }
@@ -302,7 +308,7 @@ static bool may_fork(const cop_live *live, const cop_engine *engine, const live_
                      const cop_tag_event *event) {
     const cop_dialect *d = live->options.dialect;
     const cop_live_sample *sample = &live->samples[record->sample].out;
-    if (event->items == 0 || record->n_path + 1 >= PATH_DEPTH_MAX)
+    if (!forks(live) || event->items == 0 || record->n_path + 1 >= PATH_DEPTH_MAX)
         return false;
     if ((record->n_path > 0 && !d->nested) || (d->max_depth && record->n_path >= d->max_depth))
         return false;
@@ -330,13 +336,10 @@ static cop_status open_path(cop_live *live, cop_engine *engine, live_record *par
     char header[HEADER_BYTES];
     COP_TRY(cop_dialect_branch_prompt(live->options.dialect, record->path, record->n_path, header,
                                       sizeof header));
-    cop_token_ids ids = {0};
-    cop_status status = cop_tokenizer_encode(live->options.tokenizer, header, strlen(header),
-                                             (cop_encode_options){.no_bos = true}, &ids);
-    if (status == COP_OK)
-        status = append(live, record, ids.data, (uint32_t)ids.count);
-    cop_token_ids_release(&ids);
-    COP_TRY(status);
+    live->scratch.count = 0;
+    COP_TRY(cop_encoder_encode(live->encoder, header, strlen(header),
+                               (cop_encode_options){.no_bos = true}, &live->scratch));
+    COP_TRY(append(live, record, live->scratch.data, (uint32_t)live->scratch.count));
     return cop_engine_feed(engine, branch, record->ids, record->n_ids, COP_FEED_HEADER);
 }
 
@@ -432,15 +435,12 @@ static cop_status find_action(cop_live *live, const cop_engine *engine, live_rec
 /* The token ran past a tag's end: what counts is its text up to there, encoded again. */
 static cop_status append_cut(cop_live *live, cop_engine *engine, live_record *record,
                              const char *text, size_t bytes) {
-    cop_token_ids ids = {0};
-    cop_status status =
-        cop_tokenizer_encode(live->options.tokenizer, text, bytes,
-                             (cop_encode_options){.plain = true, .no_bos = true}, &ids);
-    if (status == COP_OK)
-        status = append(live, record, ids.data, (uint32_t)ids.count);
-    cop_token_ids_release(&ids);
+    live->scratch.count = 0;
+    COP_TRY(cop_encoder_encode(live->encoder, text, bytes,
+                               (cop_encode_options){.plain = true, .no_bos = true},
+                               &live->scratch));
     cop_engine_metrics(engine)->tokens_dropped++;
-    return status;
+    return append(live, record, live->scratch.data, (uint32_t)live->scratch.count);
 }
 
 static cop_status act(cop_live *live, cop_engine *engine, live_record *record, uint32_t first,
