@@ -1,6 +1,7 @@
 /* Reports, and the arrows of traces, on a made-up result folder. `test_report FOLDER` keeps the
  * folder, to look at the report that it holds. */
 #include "check.h"
+#include "trace.h"
 
 #include <ftw.h>
 #include <math.h>
@@ -437,28 +438,6 @@ static void test_a_damaged_trace_does_no_harm(void) {
         CHECK_EQ(strstr(html.data, "No trace lies beside") != NULL, !last);
         cop_buffer_release(&html);
     }
-}
-
-static json_t *trace_of(const cop_timeline *timeline, const char *title) {
-    char *text = NULL;
-    size_t bytes = 0;
-    FILE *file = open_memstream(&text, &bytes);
-    CHECK(file);
-    CHECK_OK(cop_timeline_write(timeline, title, file));
-    CHECK(fclose(file) == 0);
-    json_error_t error;
-    json_t *trace = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!trace)
-        fprintf(stderr, "%s at %d: %.200s\n", error.text, error.position, text + error.position);
-    CHECK(trace);
-    free(text);
-    return trace;
-}
-
-static double number(const json_t *event, const char *key) {
-    const json_t *value = json_object_get(event, key);
-    CHECK(json_is_number(value));
-    return json_number_value(value);
 }
 
 /* Does a slice of that track hold the moment? Arrows bind to the slice around their end. */

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "command/options.h"
-#include "config/paths.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
 #include "reason/dialect.h"
@@ -73,15 +72,6 @@ static cop_status parse_file(const cop_dialect *dialect, const char *path, cop_t
     }
     cop_buffer_release(&text);
     return status;
-}
-
-static cop_status open_dialect(const char *name, cop_dialect_file **out) {
-    char root[COP_PATH_BYTES];
-    size_t bytes = strlen(name);
-    if (bytes > 5 && strcmp(name + bytes - 5, ".json") == 0)
-        return cop_dialect_load(name, out);
-    COP_TRY(cop_root_folder(root));
-    return cop_dialect_load_named(root, name, out);
 }
 
 static cop_status count_tokens(const char *path, cop_trajectories *set) {
@@ -219,7 +209,7 @@ static cop_status import(const request *r) {
     if (r->counts_only && r->ids)
         return COP_FAIL(COP_ERR_USAGE, "--counts-only leaves the ids out; give one of the two");
     COP_TRY(check_out(r));
-    cop_status status = open_dialect(r->dialect, &dialect);
+    cop_status status = cop_dialect_open(r->dialect, &dialect);
     if (status == COP_OK)
         status = cop_trajectories_create(&set);
     if (status == COP_OK)

@@ -65,17 +65,6 @@ static cop_status encode_prompt(const run_line *line, const cop_model *model, co
     return status;
 }
 
-static cop_status load_dialect(const char *name, cop_dialect_file **out) {
-    *out = NULL;
-    if (!name)
-        return COP_OK;
-    if (strchr(name, '/') || strstr(name, ".json"))
-        return cop_dialect_load(name, out);
-    char root[COP_PATH_BYTES];
-    COP_TRY(cop_root_folder(root));
-    return cop_dialect_load_named(root, name, out);
-}
-
 /* Text as it is said, whole characters only; a path's text is not mixed into its siblings': with
  * several branches at once each line says whose it is. */
 typedef struct stream_state {
@@ -163,13 +152,12 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     uint64_t whole = prompt->count + (uint64_t)line->max_tokens;
     if (whole > shape->context && !extrapolate)
         whole = shape->context; /* decoding stops there, and says "length" */
-    bool may_fork = dialect && dialect->join != COP_JOIN_NONE;
+    bool forks = dialect && dialect->join != COP_JOIN_NONE;
     /* Headers and join texts are fed on top of max_tokens. */
-    uint64_t positions = whole + (may_fork ? 64 * RUN_BRANCHES : 0);
+    uint64_t positions = whole + (forks ? 64 * RUN_BRANCHES : 0);
     if (positions > shape->context && !extrapolate)
         positions = shape->context;
     stream_state state = {0};
-    bool forks = dialect && dialect->join != COP_JOIN_NONE;
     cop_live_options options = {.dialect = dialect,
                                 .tokenizer = cop_model_tokenizer(cop_job_model(job)),
                                 .prompt = prompt->data,
@@ -225,7 +213,7 @@ static cop_status run(const run_line *line) {
     cop_token_ids prompt = {0};
     COP_TRY(cop_job_line_read(&line->shared, &options));
     COP_TRY(cop_job_create(&options, &job));
-    cop_status status = load_dialect(line->dialect, &dialect);
+    cop_status status = line->dialect ? cop_dialect_open(line->dialect, &dialect) : COP_OK;
     if (status == COP_OK)
         status = encode_prompt(line, cop_job_model(job), &prompt);
     if (status == COP_OK)

@@ -217,10 +217,6 @@ cop_job_options *cop_bench_config_job(cop_bench_config *c) {
     return &c->job;
 }
 
-const char *cop_bench_config_name(const cop_bench_config *c) {
-    return c->name;
-}
-
 static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay *r,
                               cop_buffer *out) {
     cop_trajectories *set;

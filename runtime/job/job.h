@@ -125,7 +125,6 @@ cop_status cop_bench_config_load(const char *path, cop_bench_config **out);
 void cop_bench_config_destroy(cop_bench_config *config);
 cop_job_options *
 cop_bench_config_job(cop_bench_config *config); /* may be overridden before a run */
-const char *cop_bench_config_name(const cop_bench_config *config);
 json_t *cop_bench_config_resolved(const cop_bench_config *config); /* new object */
 /* Lists what would run, a line each, without opening the model. */
 cop_status cop_bench_config_list(const cop_bench_config *config, cop_buffer *out);

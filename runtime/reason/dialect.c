@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "config/json.h"
+#include "config/paths.h"
 #include "reason/parser.h"
 
 enum { PROMPT_BYTES_MAX = 512, NAME_BYTES_MAX = 64, FILE_PATH_BYTES = 4096 };
@@ -186,6 +187,15 @@ cop_status cop_dialect_load(const char *path, cop_dialect_file **out) {
     else
         cop_dialect_close(file);
     return status;
+}
+
+cop_status cop_dialect_open(const char *name, cop_dialect_file **out) {
+    char root[COP_PATH_BYTES];
+    size_t bytes = strlen(name);
+    if (strchr(name, '/') || (bytes > 5 && strcmp(name + bytes - 5, ".json") == 0))
+        return cop_dialect_load(name, out);
+    COP_TRY(cop_root_folder(root));
+    return cop_dialect_load_named(root, name, out);
 }
 
 void cop_dialect_close(cop_dialect_file *file) {

@@ -77,6 +77,8 @@ cop_status cop_dialect_load(const char *path, cop_dialect_file **out);
 /* By name: configs/dialects/<name>.json below the folder `root`; an unknown name lists the known.
  */
 cop_status cop_dialect_load_named(const char *root, const char *name, cop_dialect_file **out);
+/* As a user names it: a file ("x.json", or any path), or a name below cop_root_folder. */
+cop_status cop_dialect_open(const char *name, cop_dialect_file **out);
 void cop_dialect_close(cop_dialect_file *file);
 const cop_dialect *cop_dialect_of(const cop_dialect_file *file);
 const char *cop_join_rule_name(cop_join_rule rule); /* "none", "reprefill", "stitch" */

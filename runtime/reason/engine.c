@@ -565,11 +565,3 @@ cop_metrics *cop_engine_metrics(cop_engine *engine) {
 uint32_t cop_engine_max_positions(const cop_engine *engine) {
     return engine->options.max_positions;
 }
-
-const cop_model_shape *cop_engine_shape(const cop_engine *engine) {
-    return cop_model_shape_of(engine->model);
-}
-
-const char *cop_engine_describe(const cop_engine *engine) {
-    return engine->ops->describe(engine->backend);
-}

@@ -144,5 +144,3 @@ cop_metrics *cop_engine_metrics(cop_engine *engine);
 uint64_t cop_engine_injected_ns(const cop_engine *engine, cop_term term);
 
 uint32_t cop_engine_max_positions(const cop_engine *engine);
-const cop_model_shape *cop_engine_shape(const cop_engine *engine);
-const char *cop_engine_describe(const cop_engine *engine);

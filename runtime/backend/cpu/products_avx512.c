@@ -1,7 +1,7 @@
 /* The products with f32 inputs in AVX-512: register tiles of up to 4 panels x 3 rows (few rows:
  * many chains in flight, one pass over the weights) or 2 panels x 6 rows (many rows: each weight
  * that is decoded serves six rows). The order of every chain is products_portable.c's. */
-#include "backend/cpu/products_kernels.h"
+#include "backend/cpu/products_tiles.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
@@ -206,45 +206,6 @@ COP_ALWAYS_INLINE void q8_tile(const tile *t, int vectors, int rows) {
         add_block(t, vectors, rows, b, b * (size_t)COP_Q8_0_BYTES + COP_Q8_PLANE_BYTES, a);
     }
 }
-
-#define CASE(function, panels, rows)                                                               \
-    case (panels)*8 + (rows):                                                                      \
-        function(&t, (panels)*PANEL_VECTORS, rows);                                                \
-        break;
-
-/* Few rows: as many panels at once as registers hold. Many: two panels, rows in even tiles. */
-#define DEFINE_KERNEL(name, function)                                                              \
-    static void name(const cop_product_span *s) {                                                  \
-        const cop_product_rows *rows = s->rows;                                                    \
-        const uint32_t most = rows->n <= 3 ? COP_PANELS_AT_ONCE : 2;                               \
-        for (uint32_t p = 0, panels; p < s->n_panels; p += panels) {                               \
-            panels = cop_even_tile(s->n_panels - p, most);                                         \
-            for (uint32_t r = 0, n; r < rows->n; r += n) {                                         \
-                n = cop_even_tile(rows->n - r, ROWS_MAX);                                          \
-                const tile t = tile_of(s, p, r);                                                   \
-                switch (panels * 8 + n) {                                                          \
-                    CASE(function, 4, 1)                                                           \
-                    CASE(function, 4, 2)                                                           \
-                    CASE(function, 4, 3)                                                           \
-                    CASE(function, 3, 1)                                                           \
-                    CASE(function, 3, 2)                                                           \
-                    CASE(function, 3, 3)                                                           \
-                    CASE(function, 2, 1)                                                           \
-                    CASE(function, 2, 2)                                                           \
-                    CASE(function, 2, 3)                                                           \
-                    CASE(function, 2, 4)                                                           \
-                    CASE(function, 2, 5)                                                           \
-                    CASE(function, 2, 6)                                                           \
-                    CASE(function, 1, 1)                                                           \
-                    CASE(function, 1, 2)                                                           \
-                    CASE(function, 1, 3)                                                           \
-                    CASE(function, 1, 4)                                                           \
-                    CASE(function, 1, 5)                                                           \
-                    CASE(function, 1, 6)                                                           \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-    }
 
 static tile tile_of(const cop_product_span *s, uint32_t panel, uint32_t row) {
     const cop_product_rows *rows = s->rows;

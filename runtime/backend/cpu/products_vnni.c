@@ -1,6 +1,6 @@
 /* The products of block weights with int8 inputs, by AVX512-VNNI's dot products of four bytes. Sums
  * inside a block are exact, so only the f32 operations at its end have an order to keep. */
-#include "backend/cpu/products_kernels.h"
+#include "backend/cpu/products_tiles.h"
 
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
@@ -133,44 +133,6 @@ COP_ALWAYS_INLINE void q8_tile(const tile *t, int vectors, int rows) {
         add_block(t, vectors, rows, b, b * (size_t)COP_Q8_0_BYTES + COP_Q8_PLANE_BYTES, a);
     }
 }
-
-#define CASE(function, panels, rows)                                                               \
-    case (panels)*8 + (rows):                                                                      \
-        function(&t, (panels)*PANEL_VECTORS, rows);                                                \
-        break;
-
-#define DEFINE_KERNEL(name, function)                                                              \
-    static void name(const cop_product_span *s) {                                                  \
-        const cop_product_rows *rows = s->rows;                                                    \
-        const uint32_t most = rows->n <= 3 ? COP_PANELS_AT_ONCE : 2;                               \
-        for (uint32_t p = 0, panels; p < s->n_panels; p += panels) {                               \
-            panels = cop_even_tile(s->n_panels - p, most);                                         \
-            for (uint32_t r = 0, n; r < rows->n; r += n) {                                         \
-                n = cop_even_tile(rows->n - r, ROWS_MAX);                                          \
-                const tile t = tile_of(s, p, r);                                                   \
-                switch (panels * 8 + n) {                                                          \
-                    CASE(function, 4, 1)                                                           \
-                    CASE(function, 4, 2)                                                           \
-                    CASE(function, 4, 3)                                                           \
-                    CASE(function, 3, 1)                                                           \
-                    CASE(function, 3, 2)                                                           \
-                    CASE(function, 3, 3)                                                           \
-                    CASE(function, 2, 1)                                                           \
-                    CASE(function, 2, 2)                                                           \
-                    CASE(function, 2, 3)                                                           \
-                    CASE(function, 2, 4)                                                           \
-                    CASE(function, 2, 5)                                                           \
-                    CASE(function, 2, 6)                                                           \
-                    CASE(function, 1, 1)                                                           \
-                    CASE(function, 1, 2)                                                           \
-                    CASE(function, 1, 3)                                                           \
-                    CASE(function, 1, 4)                                                           \
-                    CASE(function, 1, 5)                                                           \
-                    CASE(function, 1, 6)                                                           \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-    }
 
 static tile tile_of(const cop_product_span *s, uint32_t panel, uint32_t row) {
     const cop_product_rows *rows = s->rows;
