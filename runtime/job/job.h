@@ -118,6 +118,44 @@ typedef struct cop_samples_job {
 /* Three rows: serial, forked, forked+pruned. The first two give the same ids, or ERR_MISMATCH. */
 cop_status cop_job_samples(cop_job *job, const cop_samples_job *samples);
 
+/* ---- problems: a set with answers, several methods, several at once ---- */
+
+typedef struct cop_problems_method {
+    const char *name;               /* in the results */
+    const char *dialect;            /* as cop_dialect_open takes it */
+    uint32_t ask_paths, max_blocks; /* 0: the dialect's */
+    uint32_t max_tokens;            /* 0: the job's */
+    cop_prune_options prune;
+    uint32_t n_warmup; /* confidence: problems that run whole first, to set the threshold */
+    double keep_percent;
+    cop_join_policy join_policy;
+} cop_problems_method;
+
+enum { COP_AT_ONCE_MAX = 16 };
+
+typedef struct cop_problems_job {
+    const char *name; /* of the set, in the results */
+    const char *set;  /* a JSONL file, problem_set.h */
+    uint32_t first;   /* only so many problems; 0: all */
+    const char *checker;
+    uint32_t max_tokens; /* generated tokens of one problem, all branches */
+    uint32_t max_paths;  /* paths of one problem, all its blocks; 0: 64 */
+    float temperature, top_p, min_p;
+    uint32_t top_k;
+    const cop_problems_method *methods;
+    uint32_t n_methods;
+    uint32_t at_once[COP_AT_ONCE_MAX], n_at_once; /* problems that run at the same time */
+    uint32_t repeats;
+    cop_results *results;
+    cop_job_listener *listener;
+    cop_job_progress *progress;
+    void *context;
+} cop_problems_job;
+
+/* One cell a method and number at once. The tokens of a problem must not depend on how many run
+ * beside it: ERR_MISMATCH when they do, for methods whose rules do not look across paths. */
+cop_status cop_job_problems(cop_job *job, const cop_problems_job *problems);
+
 /* ---- a whole config: configs/sweeps/NAME.json ---- */
 
 typedef struct cop_bench_config cop_bench_config;

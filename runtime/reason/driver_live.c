@@ -387,7 +387,7 @@ static cop_status live_joined(cop_driver *driver, cop_engine *engine, cop_branch
         COP_TRY(
             cop_engine_join_stitch(engine, branch, d->positions == COP_POSITIONS_EQUAL_START_MAX));
     } else {
-        COP_TRY(cop_engine_join_reprefill(engine, branch, reuse));
+        COP_TRY(cop_engine_join_text(engine, branch, reuse));
         uint32_t from = first + (reuse ? kept : 0);
         COP_TRY(cop_engine_feed(engine, branch, parent->ids + from, parent->n_ids - from,
                                 COP_FEED_AGAIN));

@@ -35,22 +35,45 @@ typedef struct cop_script {
     uint32_t n;
 } cop_script;
 
-/* A token as it is taken, for a terminal: text is borrowed and may end inside a character. */
-typedef void cop_live_listener(void *context, uint32_t sample, const char *path, const char *text,
-                               size_t bytes);
+/* What happens, as it happens, for a terminal. */
+typedef enum cop_live_event_kind {
+    COP_LIVE_TEXT, /* a branch said or was given text, which may end inside a character */
+    COP_LIVE_FORK, /* a path was opened */
+    COP_LIVE_END,  /* a path ended; the text it is known by has been heard */
+    COP_LIVE_JOIN, /* the branch goes on after its block */
+    COP_LIVE_STOP, /* the sample is over: `stop` */
+} cop_live_event_kind;
+
+typedef struct cop_live_event {
+    cop_live_event_kind kind;
+    uint32_t sample;
+    const char *path; /* "" for the sample's own thread, "2", "2.1" below; borrowed */
+    uint32_t block;   /* FORK, END: which of the sample's blocks, from 0 */
+    const char *text; /* TEXT */
+    size_t bytes;
+    bool forced;   /* TEXT: given, not generated */
+    bool success;  /* END: it said the dialect's `success` */
+    cop_stop stop; /* STOP; END: END, LENGTH, CONFIDENCE or CANCELLED */
+} cop_live_event;
+
+typedef void cop_live_listener(void *context, const cop_live_event *event);
 
 typedef struct cop_live_options {
     const cop_dialect *dialect;     /* NULL: sequential */
     const cop_tokenizer *tokenizer; /* NULL (random models): no text, no tags, no end token */
-    const int32_t *prompt;
+    const int32_t *prompt;          /* the caller's, until the driver is reset or destroyed */
     uint32_t n_prompt;
+    const int32_t *spawn; /* message join: the ids of spawn_prompt; the caller's as well */
+    uint32_t n_spawn;
     uint64_t problem_key;
     uint32_t n_samples, first_sample; /* samples first_sample .. + n_samples - 1 of the problem */
     uint32_t max_tokens;              /* generated tokens of one sample, its branches together */
     uint32_t max_branches; /* records of one problem: samples and paths, ended ones included */
     float temperature, top_p, min_p;
     uint32_t top_k;
+    uint32_t max_blocks; /* instead of the dialect's; 0: the dialect's */
     cop_prune_options prune;
+    cop_join_policy join_policy;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -63,6 +86,11 @@ cop_status cop_live_create(const cop_live_options *options, cop_live **out);
 void cop_live_destroy(cop_live *live);
 cop_driver *cop_live_driver(cop_live *live);
 
+/* Makes the driver ready for another problem, allocating nothing. The prompt and spawn ids are the
+ * caller's until the next reset. */
+cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prompt,
+                          const int32_t *spawn, uint32_t n_spawn, uint64_t problem_key);
+
 typedef struct cop_live_sample { /* one sample, flattened: every path's text in order at its join */
     const int32_t *ids;
     uint32_t n_ids;
@@ -71,6 +99,11 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     cop_stop stop;
     uint32_t generated; /* all its branches */
     uint32_t forks, forks_refused, ill_formed_tags;
+    uint32_t paths, paths_cancelled; /* opened by its forks; ended by a rule before their own end */
+    /* What follows the last `answer_after` in the text that the sample's own thread generated since
+     * its last join; NULL when it holds none or did not end by itself: nothing is claimed. */
+    const char *answer;
+    size_t answer_bytes;
     double lowest_confidence; /* NaN: the rule is off, or no token */
     double logprob_sum;       /* of its generated tokens */
 } cop_live_sample;
@@ -78,3 +111,16 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
 cop_status cop_live_gather(cop_live *live);
 
 cop_live_sample cop_live_sample_read(const cop_live *live, uint32_t i); /* i < n_samples */
+
+typedef struct cop_live_path {     /* one path of a block, in the order in which they were opened */
+    uint32_t sample, block, index; /* block of its sample and path of its block, from 0 */
+    const char *path;              /* "2", "2.1" */
+    const int32_t *ids;            /* header and generated ids; a cancelled one's so far */
+    uint32_t n_ids, n_header;
+    const char *text;
+    size_t bytes;
+    bool success;
+    cop_stop stop; /* END, LENGTH, CONFIDENCE or CANCELLED */
+} cop_live_path;
+uint32_t cop_live_path_count(const cop_live *live);
+cop_live_path cop_live_path_read(const cop_live *live, uint32_t i); /* i < count */

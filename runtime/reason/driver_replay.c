@@ -244,7 +244,7 @@ static cop_status replay_joined(cop_driver *driver, cop_engine *engine, cop_bran
     if (r->options.join == COP_JOIN_STITCH) {
         COP_TRY(cop_engine_join_stitch(engine, parent, true));
     } else {
-        COP_TRY(cop_engine_join_reprefill(engine, parent, reuse));
+        COP_TRY(cop_engine_join_text(engine, parent, reuse));
         uint32_t begin = reuse ? r->streams[op->first_path].end : op->begin;
         COP_TRY(feed_range(r, engine, parent, begin, op->end, COP_FEED_AGAIN));
         fed = op->end > begin;

@@ -510,7 +510,7 @@ cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool eq
     return status;
 }
 
-cop_status cop_engine_join_reprefill(cop_engine *engine, cop_branch parent_id, bool reuse_first) {
+cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent_id, bool reuse_first) {
     cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
     cop__engine_delay(engine, COP_TERM_JOIN);
     cop_branch_record *parent = &engine->branches[parent_id];

@@ -58,6 +58,8 @@ typedef enum cop_feed {
     COP_FEED_PROMPT,
     COP_FEED_DECODE, /* a generated token */
     COP_FEED_HEADER, /* forced after a fork */
+    COP_FEED_SPAWN,  /* what a spawned child's own context begins with: counted as prompt, timed as
+                        fork */
     COP_FEED_JOIN,   /* forced after a join */
     COP_FEED_AGAIN,  /* re-prefilled at a join: was computed in a child before */
 } cop_feed;
@@ -83,6 +85,24 @@ struct cop_driver {
 cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32_t n,
                           cop_metrics *metrics);
 
+/* Problems from a queue: at most `at_once` run at a time, and whenever one has ended the next one
+ * begins in the following step. */
+typedef struct cop_problem_result {
+    uint32_t number;           /* in the order in which they began, from 0 */
+    uint64_t begin_ns, end_ns; /* since the run began */
+    uint64_t tokens_longest_thread, tokens_critical_path;
+    uint64_t tokens_total;
+} cop_problem_result;
+
+typedef struct cop_problem_queue cop_problem_queue;
+struct cop_problem_queue {
+    cop_driver *(*next)(cop_problem_queue *queue); /* NULL: there is no further one */
+    void (*ended)(cop_problem_queue *queue, cop_driver *driver, const cop_problem_result *result);
+};
+
+cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, uint32_t at_once,
+                                cop_metrics *metrics);
+
 /* Measures the decode step's cost for 1, 2, 4, .. branches, for the modelled split of decode time.
  */
 cop_status cop_engine_calibrate(cop_engine *engine);
@@ -103,6 +123,9 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t 
  * when the last child has ended. */
 cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
 
+/* As fork, but each child begins with an empty view at position 0: it sees only what it is fed. */
+cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
+
 /* Ends a branch. DONE keeps its view for the join; the other ends release it, and every branch
  * below it, at once. */
 cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end how);
@@ -118,9 +141,10 @@ void cop_engine_generated(cop_engine *engine, cop_branch branch, uint32_t n);
 /* stitch: parent's view, then each child's own segments, in order; next position = 1 + the largest
  * position reached by any child when `equal_start`, else the number of tokens in the view. */
 cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool equal_start);
-/* reprefill: the parent's own view again, or, with reuse_first, that of its first child (whose last
- * token must have been fed). The caller feeds the text. */
-cop_status cop_engine_join_reprefill(cop_engine *engine, cop_branch parent, bool reuse_first);
+/* text: the parent's own view again, or, with reuse_first, that of its first child (whose last
+ * token must have been fed). The caller feeds the children's text (reprefill) or their replies
+ * (message). */
+cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent, bool reuse_first);
 
 typedef struct cop_branch_info {
     cop_branch parent;

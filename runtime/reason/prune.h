@@ -1,4 +1,9 @@
-/* Prune rules over the samples of one problem: budget, first finisher, confidence.
+/* Prune rules over the samples of one problem and over the paths of a block: budget, first
+ * finisher, confidence, join policies.
+ *
+ * Where a dialect forks, the rules act on paths: one whose confidence falls, or that runs when the
+ * budget is spent, is cancelled, its block joins what is left, and no further fork is taken once
+ * the budget is spent. Where it does not, they act on samples.
  *
  * Confidence is DeepConf's (Fu et al. 2025, arXiv 2508.15260, sections 2.2 and 3): token confidence
  * =
@@ -19,11 +24,19 @@
 enum { COP_DEEPCONF_WINDOW = 2048 };
 
 typedef struct cop_prune_options {
-    uint64_t budget_tokens; /* generated tokens of all samples together; 0: none */
+    uint64_t budget_tokens; /* generated tokens of one problem, all its branches; 0: none */
     bool first_finisher;    /* the first sample that ends by itself cancels the others */
     uint32_t window;        /* confidence window in tokens; 0: the rule is off */
     double threshold;       /* stop below it; -INFINITY only observes */
 } cop_prune_options;
+
+/* When a block joins, and what becomes of the paths that had not ended by then. */
+typedef struct cop_join_policy {
+    uint32_t quorum; /* so many finished paths cancel the rest of their block; 0: all are awaited */
+    bool success_only;        /* only a path that said the dialect's `success` counts as finished */
+    uint32_t deadline_tokens; /* a path that has generated so many is cancelled; 0: none */
+    bool keep_partial; /* a cancelled path's text stays, closed by its tag; else it is dropped */
+} cop_join_policy;
 
 double cop_token_confidence(const cop_sample *sample);
 

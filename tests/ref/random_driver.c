@@ -150,7 +150,7 @@ static cop_status random_joined(cop_driver *driver, cop_engine *engine, cop_bran
         cop_branch first = cop_engine_child(engine, parent, 0);
         bool reuse = kind == JOIN_REUSE && cop_engine_branch(engine, first).end == COP_END_DONE;
         uint32_t from = gather(d, engine, b, reuse);
-        COP_TRY(cop_engine_join_reprefill(engine, parent, reuse));
+        COP_TRY(cop_engine_join_text(engine, parent, reuse));
         COP_TRY(cop_engine_feed(engine, parent, b->ids + from, b->n_ids - from, COP_FEED_AGAIN));
         *(reuse ? &d->coverage->reuses : &d->coverage->reprefills) += 1;
     }

@@ -1,0 +1,44 @@
+/* Checkers: is an answer right? Each is a pure function of the problem's prompt, the reference
+ * answer and the answer claimed; none ever guesses: what it cannot judge is UNGRADED, never wrong.
+ *
+ *   exact      the claimed text equals the reference, after trimming white space at both ends
+ *   countdown  the prompt holds the target and then the numbers ("T75 14 13 9 2", or any text in
+ *              which the whole numbers are: target, numbers). The answer must use each number
+ *              exactly once and reach the target, in exact rational arithmetic: either as steps
+ *              ("14 - 2 12 + 13 ..": operand operator operand, results become operands; "= result"
+ *              after a step is allowed and must be right), or as one expression with parentheses.
+ *              The reference is not looked at: many answers are right.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/status.h"
+
+typedef enum cop_grade {
+    COP_GRADE_RIGHT,
+    COP_GRADE_WRONG,
+    COP_GRADE_NONE,     /* nothing was claimed */
+    COP_GRADE_UNGRADED, /* there is no checker, or it cannot judge this problem */
+} cop_grade;
+const char *cop_grade_name(cop_grade grade); /* "right", "wrong", "none", "ungraded" */
+
+typedef struct cop_answer_text {
+    const char *text;
+    size_t bytes;
+} cop_answer_text;
+
+typedef struct cop_checker cop_checker;
+
+/* By name; an unknown one is ERR_CONFIG and lists the known. The result is static. */
+cop_status cop_checker_find(const char *name, const cop_checker **out);
+const char *cop_checker_name(const cop_checker *checker);
+
+/* `claimed` with text NULL: NONE. Reads nothing outside the three texts and never allocates. */
+cop_grade cop_checker_grade(const cop_checker *checker, cop_answer_text prompt,
+                            cop_answer_text reference, cop_answer_text claimed);
+
+/* Whether the problem itself makes sense to the checker: ERR_FORMAT says what is wrong ("5 numbers
+ * need ..", "the reference answer does not reach the target"). */
+cop_status cop_checker_accepts(const cop_checker *checker, cop_answer_text prompt,
+                               cop_answer_text reference);
