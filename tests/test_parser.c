@@ -394,16 +394,18 @@ static void test_a_fork_stands_behind_its_header(void) {
 static void test_a_branch_prompt_numbers_its_path(void) {
     const uint32_t path[] = {2, 1, 12};
     char out[64];
-    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 1, out, sizeof out));
+    size_t bytes;
+    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 1, "", 0, out, sizeof out, &bytes));
     CHECK_TEXT(out, "\n<Path>\n2:");
-    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 3, out, sizeof out));
+    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 3, "", 0, out, sizeof out, &bytes));
     CHECK_TEXT(out, "\n<Path>\n2.1.12:");
-    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 3, out, 16));
+    CHECK_OK(cop_dialect_branch_prompt(multiverse, path, 3, "", 0, out, 16, &bytes));
     for (size_t room = 0; room < 16; room++)
-        CHECK_STATUS(cop_dialect_branch_prompt(multiverse, path, 3, out, room), COP_ERR_NO_ROOM);
+        CHECK_STATUS(cop_dialect_branch_prompt(multiverse, path, 3, "", 0, out, room, &bytes),
+                     COP_ERR_NO_ROOM);
     cop_dialect d = *multiverse;
     d.branch_prompt = "{n} of <Path>{n}";
-    CHECK_OK(cop_dialect_branch_prompt(&d, path, 2, out, sizeof out));
+    CHECK_OK(cop_dialect_branch_prompt(&d, path, 2, "", 0, out, sizeof out, &bytes));
     CHECK_TEXT(out, "2.1 of <Path>2.1");
 }
 

@@ -124,7 +124,8 @@ static void count_forced(const cop_dialect *d, const cop_stream *stream, uint32_
     for (uint32_t i = 0; i < stream->n_pieces; i++) {
         const cop_piece *piece = &stream->pieces[i];
         char prompt[256];
-        CHECK_OK(cop_dialect_branch_prompt(d, numbers, level, prompt, sizeof prompt));
+        CHECK_OK(cop_dialect_branch_prompt(d, numbers, level, "", 0, prompt, sizeof prompt,
+                                           &(size_t){0}));
         CHECK_EQ(piece->forced == COP_FORCED_BRANCH, level > 0 && i == 0);
         out->branch += piece->forced == COP_FORCED_BRANCH;
         out->join += piece->forced == COP_FORCED_JOIN;

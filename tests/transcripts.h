@@ -80,7 +80,8 @@ static inline void transcript_path(transcript *t) {
     bool numbered = t->exact || transcript_random(t, 3);
     if (t->exact) {
         char prompt[1024];
-        CHECK_OK(cop_dialect_branch_prompt(d, t->numbers, t->level, prompt, sizeof prompt));
+        CHECK_OK(cop_dialect_branch_prompt(d, t->numbers, t->level, "", 0, prompt, sizeof prompt,
+                                           &(size_t){0}));
         transcript_put(t, prompt);
     } else {
         transcript_tag(t, d->open[COP_EL_PATH]);

@@ -14,7 +14,7 @@ enum { PROMPT_BYTES_MAX = 16 << 20, RUN_BRANCHES = 65 };
 typedef struct run_line {
     cop_job_line shared;
     const char *prompt, *prompt_file, *dialect;
-    uint32_t max_tokens, top_k;
+    uint32_t max_tokens, top_k, ask_paths;
     double temperature, top_p, min_p;
     bool chat, json;
 } run_line;
@@ -42,27 +42,69 @@ static cop_status read_prompt(const run_line *line, cop_buffer *out) {
     return status;
 }
 
-static cop_status encode_prompt(const run_line *line, const cop_model *model, cop_token_ids *ids) {
+/* The prompt's ids, and those that a spawned child begins with where the dialect spawns. */
+typedef struct run_prompt {
+    cop_buffer problem, text, spawn_text;
+    cop_token_ids ids, spawn;
+} run_prompt;
+
+static void release_prompt(run_prompt *prompt) {
+    cop_buffer_release(&prompt->problem);
+    cop_buffer_release(&prompt->text);
+    cop_buffer_release(&prompt->spawn_text);
+    cop_token_ids_release(&prompt->ids);
+    cop_token_ids_release(&prompt->spawn);
+}
+
+static cop_status encode(const cop_tokenizer *tokenizer, const cop_buffer *text, bool no_bos,
+                         cop_token_ids *ids) {
+    return cop_tokenizer_encode(tokenizer, text->data ? text->data : "", text->bytes,
+                                (cop_encode_options){.no_bos = no_bos}, ids);
+}
+
+static cop_status wrap_in_chat(const cop_tokenizer *tokenizer, cop_buffer *text) {
+    char root[COP_PATH_BYTES];
+    cop_buffer wrapped = {0};
+    cop_status status = cop_root_folder(root);
+    if (status == COP_OK)
+        status =
+            cop_chat_apply(root, tokenizer, text->data ? text->data : "", text->bytes, &wrapped);
+    cop_buffer_release(text);
+    *text = wrapped;
+    return status;
+}
+
+static cop_status fill(const cop_dialect *dialect, const char *pattern, const cop_buffer *problem,
+                       uint32_t paths, cop_buffer *out) {
+    return cop_dialect_fill(dialect, pattern, problem->data ? problem->data : "", problem->bytes,
+                            paths, out);
+}
+
+static cop_status make_prompt(const run_line *line, const cop_model *model,
+                              const cop_dialect *dialect, run_prompt *out) {
     const cop_tokenizer *tokenizer = cop_model_tokenizer(model);
     if (!tokenizer)
         return COP_FAIL(COP_ERR_UNSUPPORTED, "random weights have no tokenizer, so no prompt can "
                                              "be read: use `replay` or `bench` with --random");
-    cop_buffer text = {0}, wrapped = {0};
-    char root[COP_PATH_BYTES];
-    cop_status status = read_prompt(line, &text);
-    if (status == COP_OK && line->chat)
-        status = cop_root_folder(root);
-    if (status == COP_OK && line->chat)
-        status = cop_chat_apply(root, tokenizer, text.data ? text.data : "", text.bytes, &wrapped);
-    const cop_buffer *use = line->chat ? &wrapped : &text;
-    if (status == COP_OK)
-        status = cop_tokenizer_encode(tokenizer, use->data ? use->data : "", use->bytes,
-                                      (cop_encode_options){0}, ids);
-    if (status == COP_OK && ids->count == 0)
-        status = COP_FAIL(COP_ERR_USAGE, "the prompt is empty: give at least one token");
-    cop_buffer_release(&text);
-    cop_buffer_release(&wrapped);
-    return status;
+    if (line->ask_paths && (!dialect || !dialect->ask_paths))
+        return COP_FAIL(COP_ERR_USAGE, "--ask-paths needs a dialect whose prompt says {k}");
+    COP_TRY(read_prompt(line, &out->problem));
+    if (dialect)
+        COP_TRY(fill(dialect, dialect->prompt, &out->problem, line->ask_paths, &out->text));
+    else
+        COP_TRY(cop_buffer_append(&out->text, out->problem.data ? out->problem.data : "",
+                                  out->problem.bytes));
+    if (line->chat)
+        COP_TRY(wrap_in_chat(tokenizer, &out->text));
+    COP_TRY(encode(tokenizer, &out->text, false, &out->ids));
+    if (out->ids.count == 0)
+        return COP_FAIL(COP_ERR_USAGE, "the prompt is empty: give at least one token");
+    if (dialect && dialect->spawn_prompt && dialect->spawn_prompt[0]) {
+        COP_TRY(
+            fill(dialect, dialect->spawn_prompt, &out->problem, line->ask_paths, &out->spawn_text));
+        COP_TRY(encode(tokenizer, &out->spawn_text, false, &out->spawn));
+    }
+    return COP_OK;
 }
 
 /* Text as it is said, whole characters only; a path's text is not mixed into its siblings': with
@@ -72,47 +114,72 @@ typedef struct stream_state {
     bool any_path;
 } stream_state;
 
-static void stream_text(void *context, uint32_t sample, const char *path, const char *text,
-                        size_t bytes) {
+static void stream_text(void *context, const cop_live_event *event) {
     stream_state *state = context;
-    (void)sample;
     char out[3 * 256 + COP_UTF8_SLACK];
-    if (path[0]) { /* paths run at once: their text comes with the result */
+    if (event->kind != COP_LIVE_TEXT)
+        return;
+    if (event->path[0]) { /* paths run at once: their text comes with the result */
         if (!state->any_path)
             fputs(" [branches run] ", stdout);
         state->any_path = true;
         fflush(stdout);
         return;
     }
-    for (size_t at = 0; at < bytes; at += 256) {
-        size_t n = bytes - at < 256 ? bytes - at : 256;
-        fwrite(out, 1, cop_utf8_stream_push(&state->utf8, text + at, n, false, out), stdout);
+    for (size_t at = 0; at < event->bytes; at += 256) {
+        size_t n = event->bytes - at < 256 ? event->bytes - at : 256;
+        fwrite(out, 1, cop_utf8_stream_push(&state->utf8, event->text + at, n, false, out), stdout);
     }
     fflush(stdout);
 }
 
-static cop_status print_json(const cop_job *job, const cop_token_ids *prompt,
-                             const cop_live_sample *sample, const cop_metrics *metrics) {
-    char *text = malloc(3 * sample->bytes + 2 * COP_UTF8_SLACK);
-    json_t *ids = json_array();
-    if (!text || !ids) {
-        free(text);
-        json_decref(ids);
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the answer");
-    }
+/* Text of any bytes as a JSON string: what is not UTF-8 is replaced. */
+static json_t *json_text(const char *text, size_t bytes) {
+    char *clean = malloc(3 * bytes + 2 * COP_UTF8_SLACK);
+    if (!clean)
+        return NULL;
     cop_utf8_stream utf8 = {0};
-    size_t bytes = cop_utf8_stream_push(&utf8, sample->text, sample->bytes, false, text);
-    bytes += cop_utf8_stream_push(&utf8, NULL, 0, true, text + bytes);
-    for (uint32_t i = 0; i < sample->n_ids; i++)
-        json_array_append_new(ids, json_integer(sample->ids[i]));
-    json_t *object = json_pack(
-        "{s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o}", "ids", ids, "text",
-        json_stringn(text, bytes), "stop", cop_stop_name(sample->stop), "prompt_tokens",
-        (int)prompt->count, "model", cop_model_name(cop_job_model(job)), "status",
-        sample->stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
-        (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample->forks, "forks_refused",
-        (int)sample->forks_refused, "metrics", cop_metrics_to_json(metrics));
-    free(text);
+    size_t n = cop_utf8_stream_push(&utf8, text, bytes, false, clean);
+    n += cop_utf8_stream_push(&utf8, NULL, 0, true, clean + n);
+    json_t *value = json_stringn(clean, n);
+    free(clean);
+    return value;
+}
+
+static json_t *json_ids(const int32_t *ids, uint32_t n) {
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(array, json_integer(ids[i]));
+    return array;
+}
+
+static json_t *json_paths(const cop_live *live) {
+    json_t *paths = json_array();
+    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
+        cop_live_path path = cop_live_path_read(live, i);
+        json_array_append_new(
+            paths,
+            json_pack("{s:i, s:s, s:o, s:i, s:o, s:s, s:b}", "block", (int)path.block, "path",
+                      path.path, "ids", json_ids(path.ids, path.n_ids), "header_tokens",
+                      (int)path.n_header, "text", json_text(path.text, path.bytes), "stop",
+                      cop_stop_name(path.stop), "success", (int)path.success));
+    }
+    return paths;
+}
+
+static cop_status print_json(const cop_job *job, const cop_token_ids *prompt, const cop_live *live,
+                             const cop_metrics *metrics) {
+    cop_live_sample sample = cop_live_sample_read(live, 0);
+    json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
+    json_t *object =
+        json_pack("{s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "ids",
+                  json_ids(sample.ids, sample.n_ids), "text", json_text(sample.text, sample.bytes),
+                  "answer", answer, "stop", cop_stop_name(sample.stop), "prompt_tokens",
+                  (int)prompt->count, "model", cop_model_name(cop_job_model(job)), "status",
+                  sample.stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
+                  (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample.forks,
+                  "forks_refused", (int)sample.forks_refused, "paths", json_paths(live), "metrics",
+                  cop_metrics_to_json(metrics));
     char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     if (!line)
@@ -141,7 +208,8 @@ static void print_summary(const cop_live_sample *sample, const cop_metrics *m,
 }
 
 static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
-                         const cop_token_ids *prompt) {
+                         const run_prompt *given) {
+    const cop_token_ids *prompt = &given->ids;
     const cop_model_shape *shape = cop_model_shape_of(cop_job_model(job));
     bool extrapolate = line->shared.allow_extrapolation;
     if (prompt->count >= shape->context && !extrapolate)
@@ -162,6 +230,8 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                                 .tokenizer = cop_model_tokenizer(cop_job_model(job)),
                                 .prompt = prompt->data,
                                 .n_prompt = (uint32_t)prompt->count,
+                                .spawn = given->spawn.data,
+                                .n_spawn = (uint32_t)given->spawn.count,
                                 .n_samples = 1,
                                 .max_tokens = line->max_tokens,
                                 .max_branches = forks ? RUN_BRANCHES - 1 : 1,
@@ -190,7 +260,7 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
             partial = false;
         cop_live_sample sample = cop_live_sample_read(live, 0);
         if (line->json && (status == COP_OK || partial)) {
-            cop_status printed = print_json(job, prompt, &sample, &metrics);
+            cop_status printed = print_json(job, prompt, live, &metrics);
             status = status == COP_OK ? printed : status;
         } else if (status == COP_OK || partial) {
             print_summary(&sample, &metrics, &state);
@@ -210,15 +280,16 @@ static cop_status run(const run_line *line) {
     cop_job_options options;
     cop_job *job = NULL;
     cop_dialect_file *dialect = NULL;
-    cop_token_ids prompt = {0};
+    run_prompt prompt = {0};
     COP_TRY(cop_job_line_read(&line->shared, &options));
     COP_TRY(cop_job_create(&options, &job));
     cop_status status = line->dialect ? cop_dialect_open(line->dialect, &dialect) : COP_OK;
+    const cop_dialect *rules = dialect ? cop_dialect_of(dialect) : NULL;
     if (status == COP_OK)
-        status = encode_prompt(line, cop_job_model(job), &prompt);
+        status = make_prompt(line, cop_job_model(job), rules, &prompt);
     if (status == COP_OK)
-        status = decode(line, job, dialect ? cop_dialect_of(dialect) : NULL, &prompt);
-    cop_token_ids_release(&prompt);
+        status = decode(line, job, rules, &prompt);
+    release_prompt(&prompt);
     cop_dialect_close(dialect);
     cop_job_destroy(job);
     return status;
@@ -241,6 +312,8 @@ int cop_command_run(int argc, char **argv) {
          "wrap the prompt in the model's chat format (configs/chat/)"},
         {"dialect", COP_OPTION_TEXT, &line.dialect, "NAME",
          "fork and join as this dialect says: a name in configs/dialects/, or a file"},
+        {"ask-paths", COP_OPTION_U32, &line.ask_paths, "K",
+         "paths that the prompt asks for, where the dialect's prompt says so", .min = 1, .max = 64},
         {"json", COP_OPTION_FLAG, &line.json, NULL,
          "print one object: ids, text, stop, metrics, .."},
     };

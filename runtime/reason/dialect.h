@@ -121,3 +121,18 @@ const char *cop_join_rule_name(cop_join_rule rule); /* "none", "reprefill", "sti
  * dialect's ask_paths. */
 cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, const char *problem,
                             size_t bytes, uint32_t paths, cop_buffer *out);
+
+/* branch_prompt with {n} and {item} replaced: `path` holds the numbers from the outermost block,
+ * from 1 ("2.1"), `item` the text of the path's item. Writes at most `capacity` bytes and a NUL;
+ * *bytes counts them without it; ERR_NO_ROOM when they do not fit. */
+cop_status cop_dialect_branch_prompt(const cop_dialect *dialect, const uint32_t *path,
+                                     uint32_t n_path, const char *item, size_t item_bytes,
+                                     char *out, size_t capacity, size_t *bytes);
+
+/* The next placeholder of branch_prompt at or after `text`; bytes = 0: none. */
+typedef struct cop_mark {
+    const char *at;
+    uint32_t bytes;
+    bool number; /* {n}, else {item} */
+} cop_mark;
+cop_mark cop_dialect_mark(const char *text);

@@ -1,64 +1,24 @@
 #include "reason/driver_live.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "reason/parser.h"
-
-enum { PATH_DEPTH_MAX = 16, PATH_TEXT_BYTES = 64, HEADER_BYTES = 512, ENCODE_BYTES = 1024 };
+#include "reason/live_internal.h"
 
 static const char *const stop_names[] = {"none",      "end",    "length", "confidence",
-                                         "cancelled", "failed", "path"};
+                                         "cancelled", "failed", "path",   "refused"};
 
 const char *cop_stop_name(cop_stop stop) {
     return stop_names[stop];
 }
 
-typedef struct live_record { /* one branch, kept after it ended */
-    cop_branch branch;
-    uint32_t parent; /* record, or UINT32_MAX for a sample */
-    uint32_t sample;
-    uint32_t path[PATH_DEPTH_MAX], n_path; /* path numbers from 1, outermost first */
-    char path_text[PATH_TEXT_BYTES];
-    cop_parser parser;
-    int32_t *ids; /* [max_ids] */
-    uint32_t n_ids;
-    char *text;
-    size_t bytes;
-    uint32_t n_said;                  /* sampled tokens, for the script */
-    uint32_t first_child, n_children; /* records of the open block's paths, in a row */
-    cop_logit_bias bias;
-} live_record;
-
-typedef struct live_sample {
-    cop_live_sample out;
-    cop_confidence confidence;
-} live_sample;
-
-struct cop_live {
-    cop_driver driver;
-    cop_live_options options;
-    cop_arena *arena;
-    live_record *records;
-    uint32_t n_records;
-    live_sample *samples;
-    cop_branch *children; /* scratch of a fork */
-    cop_branch root;
-    uint32_t max_ids; /* one more is kept free for an end token */
-    size_t max_bytes;
-    uint64_t generated;
-    int32_t *join_ids, *close_ids; /* the dialect's join text and path close, encoded */
-    uint32_t n_join, n_close;
-    cop_encoder *encoder; /* for headers and cut tokens, with its own memory */
-    cop_token_ids scratch;
-};
-
-static bool forks(const cop_live *live) {
+bool cop__live_forks(const cop_live *live) {
     return live->options.dialect && live->options.dialect->join != COP_JOIN_NONE &&
            live->options.tokenizer;
 }
+
+/* ---- life ---- */
 
 static cop_status encode_fixed(cop_live *live, const char *text, size_t bytes, int32_t **out,
                                uint32_t *n) {
@@ -77,45 +37,27 @@ static cop_status encode_fixed(cop_live *live, const char *text, size_t bytes, i
     return status;
 }
 
-static cop_status create_parts(cop_live *live) {
-    cop_live_options *o = &live->options;
-    COP_TRY(cop_arena_create(&live->arena));
-    if (o->max_branches < o->n_samples)
-        o->max_branches = o->n_samples;
-    /* A sample's ids hold its paths' too, and their headers and join texts. */
-    live->max_ids = o->max_tokens + (forks(live) ? 64 * o->max_branches : 0) + 64;
-    live->max_bytes = (size_t)live->max_ids * 16;
-    live->records = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->records);
-    live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
-    live->children = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->children);
-    int32_t *prompt = cop_arena_calloc(live->arena, o->n_prompt, sizeof *prompt);
-    if (!live->records || !live->samples || !live->children || !prompt)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
-    memcpy(prompt, o->prompt, o->n_prompt * sizeof *prompt);
-    o->prompt = prompt;
-    for (uint32_t i = 0; i < o->max_branches; i++) {
-        live_record *record = &live->records[i];
-        record->ids = cop_arena_calloc(live->arena, live->max_ids + 1, sizeof *record->ids);
-        record->text = cop_arena_calloc(live->arena, live->max_bytes, 1);
-        if (!record->ids || !record->text)
-            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u branches of %u tokens",
+static cop_status create_record(cop_live *live, cop_live_record *record) {
+    const cop_live_options *o = &live->options;
+    record->ids = cop_arena_calloc(live->arena, live->max_ids + 1, sizeof *record->ids);
+    record->text = cop_arena_calloc(live->arena, live->max_bytes, 1);
+    if (o->prune.window)
+        record->ring = cop_arena_calloc(live->arena, o->prune.window, sizeof *record->ring);
+    if (cop__live_forks(live))
+        record->items = cop_arena_calloc(live->arena, o->max_branches, sizeof *record->items);
+    bool whole = record->ids && record->text && (record->ring || !o->prune.window) &&
+                 (record->items || !cop__live_forks(live));
+    return whole ? COP_OK
+                 : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u branches of %u tokens",
                             o->max_branches, live->max_ids);
-    }
-    for (uint32_t i = 0; i < o->n_samples; i++) {
-        live->samples[i].out.lowest_confidence = NAN;
-        if (o->prune.window == 0)
-            continue;
-        double *ring = cop_arena_calloc(live->arena, o->prune.window, sizeof *ring);
-        if (!ring)
-            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a confidence window");
-        cop_confidence_init(&live->samples[i].confidence, ring, o->prune.window);
-    }
-    if (!forks(live))
-        return COP_OK;
-    COP_TRY(cop_encoder_create(o->tokenizer, ENCODE_BYTES, &live->encoder));
-    COP_TRY(cop_grow(&live->scratch.data, &live->scratch.capacity, 2 * ENCODE_BYTES,
-                     sizeof *live->scratch.data));
+}
+
+static cop_status create_dialect(cop_live *live) {
+    const cop_live_options *o = &live->options;
     const cop_dialect *d = o->dialect;
+    COP_TRY(cop_encoder_create(o->tokenizer, COP_LIVE_ENCODE_BYTES, &live->encoder));
+    COP_TRY(cop_grow(&live->scratch.data, &live->scratch.capacity, 2 * COP_LIVE_ENCODE_BYTES,
+                     sizeof *live->scratch.data));
     COP_TRY(
         encode_fixed(live, d->join_prompt, strlen(d->join_prompt), &live->join_ids, &live->n_join));
     COP_TRY(encode_fixed(live, d->close[COP_EL_PATH].text, d->close[COP_EL_PATH].bytes,
@@ -124,23 +66,66 @@ static cop_status create_parts(cop_live *live) {
         return COP_FAIL(COP_ERR_CONFIG,
                         "dialect %s stitches but has no join_prompt: the next token needs a row",
                         d->name);
+    if (o->join_policy.success_only && d->success.bytes == 0)
+        return COP_FAIL(COP_ERR_CONFIG,
+                        "dialect %s names no \"success\": its paths cannot say that they found "
+                        "anything; let any finished path count",
+                        d->name);
+    return COP_OK;
+}
+
+static cop_status create_parts(cop_live *live) {
+    cop_live_options *o = &live->options;
+    COP_TRY(cop_arena_create(&live->arena));
+    if (o->max_branches < o->n_samples)
+        o->max_branches = o->n_samples;
+    /* A sample's ids hold its paths' too, and their headers and join texts. */
+    live->max_ids = o->max_tokens + (cop__live_forks(live) ? 64 * o->max_branches : 0) + 64;
+    live->max_bytes = (size_t)live->max_ids * 16;
+    live->records = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->records);
+    live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
+    live->children = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->children);
+    if (!live->records || !live->samples || !live->children)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
+    for (uint32_t i = 0; i < o->max_branches; i++)
+        COP_TRY(create_record(live, &live->records[i]));
+    return cop__live_forks(live) ? create_dialect(live) : COP_OK;
+}
+
+cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prompt,
+                          const int32_t *spawn, uint32_t n_spawn, uint64_t problem_key) {
+    cop_live_options *o = &live->options;
+    if (n_prompt == 0)
+        return COP_FAIL(COP_ERR_USAGE, "the prompt is empty: give at least one token");
+    if (cop__live_forks(live) && o->dialect->join == COP_JOIN_MESSAGE && n_spawn == 0)
+        return COP_FAIL(COP_ERR_USAGE, "dialect %s spawns: its spawn_prompt is needed",
+                        o->dialect->name);
+    o->prompt = prompt;
+    o->n_prompt = n_prompt;
+    o->spawn = spawn;
+    o->n_spawn = n_spawn;
+    live->driver.problem_key = o->problem_key = problem_key;
+    live->n_records = 0;
+    live->generated = 0;
+    live->spent = false;
+    memset(live->samples, 0, o->n_samples * sizeof *live->samples);
     return COP_OK;
 }
 
 static const cop_driver live_ops;
 
 cop_status cop_live_create(const cop_live_options *options, cop_live **out) {
-    if (options->n_prompt == 0)
-        return COP_FAIL(COP_ERR_USAGE, "the prompt is empty: give at least one token");
     if (options->n_samples == 0 || options->max_tokens == 0)
         return COP_FAIL(COP_ERR_USAGE, "at least one sample of at least one token is needed");
     cop_live *live = cop_calloc(1, sizeof *live);
     if (!live)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory to decode");
     live->driver = live_ops;
-    live->driver.problem_key = options->problem_key;
     live->options = *options;
     cop_status status = create_parts(live);
+    if (status == COP_OK)
+        status = cop_live_reset(live, options->prompt, options->n_prompt, options->spawn,
+                                options->n_spawn, options->problem_key);
     if (status != COP_OK) {
         cop_live_destroy(live);
         return status;
@@ -162,21 +147,92 @@ cop_driver *cop_live_driver(cop_live *live) {
     return &live->driver;
 }
 
+/* ---- reading ---- */
+
+/* The last answer of the text that the sample itself has said since its last join. */
+static void find_answer(const cop_live *live, const cop_live_record *record, cop_live_sample *out) {
+    const cop_dialect *d = live->options.dialect;
+    if (!d || d->answer_after.bytes == 0 || out->stop != COP_STOP_END)
+        return;
+    const char *at = record->text + record->turn_begin, *end = record->text + record->bytes, *found;
+    while ((found = memmem(at, (size_t)(end - at), d->answer_after.text, d->answer_after.bytes))) {
+        at = found + d->answer_after.bytes;
+        out->answer = at;
+        out->answer_bytes = (size_t)(end - at);
+    }
+}
+
+static double lowest_of_paths(const cop_live *live, uint32_t sample) {
+    double lowest = NAN;
+    for (uint32_t i = 0; i < live->n_records; i++) {
+        const cop_live_record *record = &live->records[i];
+        bool counts = record->sample == sample && cop__live_forks(live) == (record->n_path > 0);
+        if (counts)
+            lowest = fmin(lowest, cop_confidence_lowest(&record->confidence));
+    }
+    return lowest;
+}
+
 cop_live_sample cop_live_sample_read(const cop_live *live, uint32_t i) {
-    const live_sample *sample = &live->samples[i];
-    const live_record *record = &live->records[i];
-    cop_live_sample out = sample->out;
+    const cop_live_record *record = &live->records[i];
+    cop_live_sample out = live->samples[i];
+    out.lowest_confidence = live->options.prune.window ? lowest_of_paths(live, i) : NAN;
+    if (i >= live->n_records) /* the run ended before it began */
+        return out;
     out.ids = record->ids;
     out.n_ids = record->n_ids;
     out.text = record->text;
     out.bytes = record->bytes;
-    out.ill_formed_tags = record->parser.ill_formed;
-    if (live->options.prune.window)
-        out.lowest_confidence = cop_confidence_lowest(&sample->confidence);
+    out.ill_formed_tags += record->parser.ill_formed;
+    find_answer(live, record, &out);
     return out;
 }
 
-static cop_status append(cop_live *live, live_record *record, const int32_t *ids, uint32_t n) {
+uint32_t cop_live_path_count(const cop_live *live) {
+    uint32_t samples = live->options.n_samples;
+    return live->n_records > samples ? live->n_records - samples : 0;
+}
+
+cop_live_path cop_live_path_read(const cop_live *live, uint32_t i) {
+    const cop_live_record *record = &live->records[live->options.n_samples + i];
+    return (cop_live_path){.sample = record->sample,
+                           .block = record->block,
+                           .index = record->path[record->n_path - 1] - 1,
+                           .path = record->path_text,
+                           .ids = record->ids,
+                           .n_ids = record->n_ids,
+                           .n_header = record->n_header,
+                           .text = record->text,
+                           .bytes = record->bytes,
+                           .success = cop__live_says_success(live, record),
+                           .stop = record->stop};
+}
+
+cop_status cop_live_gather(cop_live *live) {
+    for (uint32_t i = 0; i < live->options.n_samples && i < live->n_records; i++)
+        COP_TRY(cop__live_gather(live, &live->records[i]));
+    return COP_OK;
+}
+
+/* ---- text ---- */
+
+void cop__live_hear(const cop_live *live, cop_live_event_kind kind, const cop_live_record *record) {
+    if (!live->options.listener)
+        return;
+    cop_live_event event = {.kind = kind,
+                            .sample = record->sample,
+                            .path = record->path_text,
+                            .block = record->block,
+                            .stop = record->stop};
+    if (kind == COP_LIVE_END)
+        event.success = cop__live_says_success(live, record);
+    if (kind == COP_LIVE_STOP)
+        event.stop = live->samples[record->sample].stop;
+    live->options.listener(live->options.listener_context, &event);
+}
+
+cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32_t *ids, uint32_t n,
+                            cop_live_voice voice) {
     if (n > live->max_ids - record->n_ids)
         return COP_FAIL(COP_ERR_NO_ROOM, "a branch holds more than %u tokens", live->max_ids);
     for (uint32_t i = 0; i < n; i++) {
@@ -189,12 +245,35 @@ static cop_status append(cop_live *live, live_record *record, const int32_t *ids
                             live->max_bytes);
         memcpy(record->text + record->bytes, text.data, text.bytes);
         record->bytes += text.bytes;
-        if (live->options.listener)
-            live->options.listener(live->options.listener_context, record->sample,
-                                   record->path_text, text.data, text.bytes);
+        if (!live->options.listener || voice == COP_LIVE_QUIET)
+            continue;
+        cop_live_event event = {.kind = COP_LIVE_TEXT,
+                                .sample = record->sample,
+                                .path = record->path_text,
+                                .block = record->block,
+                                .text = text.data,
+                                .bytes = text.bytes,
+                                .forced = voice == COP_LIVE_GIVEN};
+        live->options.listener(live->options.listener_context, &event);
     }
     return COP_OK;
 }
+
+cop_status cop__live_encode(cop_live *live, const char *text, size_t bytes, bool plain) {
+    live->scratch.count = 0;
+    if (bytes > COP_LIVE_ENCODE_BYTES)
+        return COP_FAIL(COP_ERR_NO_ROOM, "a header or reply has %zu bytes; at most %d can be given",
+                        bytes, COP_LIVE_ENCODE_BYTES);
+    return cop_encoder_encode(live->encoder, text, bytes,
+                              (cop_encode_options){.plain = plain, .no_bos = true}, &live->scratch);
+}
+
+bool cop__live_fits(const cop_engine *engine, cop_branch branch, uint64_t tokens) {
+    uint64_t next = cop_engine_branch(engine, branch).next_position;
+    return next + tokens <= cop_engine_max_positions(engine);
+}
+
+/* ---- samples ---- */
 
 static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t problem) {
     cop_live *live = (cop_live *)driver;
@@ -204,10 +283,16 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     COP_TRY(cop_engine_feed(engine, live->root, o->prompt, o->n_prompt, COP_FEED_PROMPT));
     COP_TRY(cop_engine_fork(engine, live->root, o->n_samples, live->children));
     for (uint32_t i = 0; i < o->n_samples; i++) {
-        live_record *record = &live->records[live->n_records++];
-        record->branch = live->children[i];
-        record->parent = UINT32_MAX;
-        record->sample = i;
+        cop_live_record *record = &live->records[live->n_records++];
+        *record = (cop_live_record){.branch = live->children[i],
+                                    .parent = UINT32_MAX,
+                                    .sample = i,
+                                    .ids = record->ids,
+                                    .text = record->text,
+                                    .items = record->items,
+                                    .ring = record->ring};
+        if (record->ring)
+            cop_confidence_init(&record->confidence, record->ring, o->prune.window);
         if (o->dialect)
             cop_parser_init(&record->parser, o->dialect, false);
         cop_engine_set_data(engine, record->branch, i);
@@ -220,7 +305,7 @@ static void live_request(cop_driver *driver, const cop_engine *engine, cop_branc
                          cop_sample_request *request) {
     cop_live *live = (cop_live *)driver;
     const cop_live_options *o = &live->options;
-    live_record *record = &live->records[cop_engine_branch(engine, branch).data];
+    cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
     request->temperature = o->temperature;
     request->top_k = o->top_k;
     request->top_p = o->top_p;
@@ -235,44 +320,25 @@ static void live_request(cop_driver *driver, const cop_engine *engine, cop_branc
     }
 }
 
-/* Text of paths that are still open goes behind their parent's, so that nothing said is lost. */
-static cop_status gather_open(cop_live *live, live_record *record) {
-    uint32_t n = record->n_children;
-    record->n_children = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        live_record *child = &live->records[record->first_child + i];
-        COP_TRY(gather_open(live, child));
-        COP_TRY(append(live, record, child->ids, child->n_ids));
-    }
-    return COP_OK;
-}
-
-cop_status cop_live_gather(cop_live *live) {
-    live->options.listener = NULL;
-    for (uint32_t i = 0; i < live->options.n_samples && i < live->n_records; i++)
-        COP_TRY(gather_open(live, &live->records[i]));
-    return COP_OK;
-}
-
-static cop_status end_sample(cop_live *live, cop_engine *engine, uint32_t sample, cop_stop stop) {
-    live->samples[sample].out.stop = stop;
-    cop_live_listener *listener = live->options.listener;
-    live->options.listener = NULL; /* the paths' text was heard when it was said */
-    cop_status gathered = gather_open(live, &live->records[sample]);
-    live->options.listener = listener;
-    COP_TRY(gathered);
+cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sample,
+                                cop_stop stop) {
+    cop_live_record *record = &live->records[sample];
+    live->samples[sample].stop = stop;
+    cop__live_mark_below(live, record, stop);
+    COP_TRY(cop__live_gather(live, record));
+    cop__live_hear(live, COP_LIVE_STOP, record);
     cop_branch_end how = stop == COP_STOP_CONFIDENCE  ? COP_END_PRUNED
                          : stop == COP_STOP_CANCELLED ? COP_END_CANCELLED
                          : stop == COP_STOP_FAILED    ? COP_END_FAILED
                                                       : COP_END_DONE;
-    return cop_engine_end(engine, live->records[sample].branch, how);
+    return cop_engine_end(engine, record->branch, how);
 }
 
 /* Cancels every sample that still runs, but for `kept`; `kept` ends last. */
 static cop_status cancel_others(cop_live *live, cop_engine *engine, uint32_t kept) {
     for (uint32_t i = 0; i < live->options.n_samples; i++) {
-        if (i != kept && live->samples[i].out.stop == COP_STOP_NONE)
-            COP_TRY(end_sample(live, engine, i, COP_STOP_CANCELLED));
+        if (i != kept && live->samples[i].stop == COP_STOP_NONE)
+            COP_TRY(cop__live_end_sample(live, engine, i, COP_STOP_CANCELLED));
     }
     return COP_OK;
 }
@@ -280,131 +346,42 @@ static cop_status cancel_others(cop_live *live, cop_engine *engine, uint32_t kep
 static cop_status finish_sample(cop_live *live, cop_engine *engine, uint32_t sample,
                                 cop_stop stop) {
     if (live->options.prune.first_finisher && stop == COP_STOP_END) {
-        live->samples[sample].out.stop = stop;
+        live->samples[sample].stop = stop;
         COP_TRY(cancel_others(live, engine, sample));
     }
-    return end_sample(live, engine, sample, stop);
+    return cop__live_end_sample(live, engine, sample, stop);
 }
 
-static cop_status end_path(cop_live *live, cop_engine *engine, live_record *record, bool closed) {
-    const cop_dialect *d = live->options.dialect;
-    if (!closed) {
-        if (d->path_end == COP_PATH_END_ENDS_RUN)
-            return end_sample(live, engine, record->sample, COP_STOP_PATH);
-        uint32_t first = record->n_ids;
-        COP_TRY(append(live, record, live->close_ids, live->n_close));
-        COP_TRY(cop_engine_feed(engine, record->branch, record->ids + first, live->n_close,
-                                COP_FEED_JOIN));
+/* ---- a token ---- */
+
+/* What a token calls for. */
+typedef enum live_action { ACT_NONE, ACT_FORK, ACT_REFUSED, ACT_PATH_END } live_action;
+
+typedef struct live_token {
+    live_action action;
+    size_t kept; /* bytes of the token that count: up to the tag on which the engine must act */
+    uint32_t items;
+} live_token;
+
+/* Where the items of the open plan stand in the branch's text, for branch_prompt's {item}. */
+static void note_item(const cop_live *live, cop_live_record *record, const cop_tag_event *event,
+                      size_t at) {
+    bool item = event->element == COP_EL_ITEM;
+    size_t tag = record->bytes + at - event->tag_bytes;
+    uint32_t n = record->n_items, max = live->options.max_branches;
+    if ((item || event->element == COP_EL_PLAN) && n > 0 && record->items[n - 1].bytes == SIZE_MAX)
+        record->items[n - 1].bytes = tag - record->items[n - 1].begin;
+    if (item && !event->closing) {
+        record->n_items = n = event->items - 1;
+        if (n < max)
+            record->items[record->n_items++] = (cop_live_item){record->bytes + at, SIZE_MAX};
     }
-    return cop_engine_end(engine, record->branch, COP_END_DONE);
 }
 
-static bool fits(const cop_engine *engine, cop_branch branch, uint64_t tokens) {
-    uint64_t next = cop_engine_branch(engine, branch).next_position;
-    return next + tokens <= cop_engine_max_positions(engine);
-}
-
-static bool may_fork(const cop_live *live, const cop_engine *engine, const live_record *record,
-                     const cop_tag_event *event) {
-    const cop_dialect *d = live->options.dialect;
-    const cop_live_sample *sample = &live->samples[record->sample].out;
-    if (!forks(live) || event->items == 0 || record->n_path + 1 >= PATH_DEPTH_MAX)
-        return false;
-    if ((record->n_path > 0 && !d->nested) || (d->max_depth && record->n_path >= d->max_depth))
-        return false;
-    if ((d->max_paths && event->items > d->max_paths) ||
-        (d->max_blocks && sample->forks >= d->max_blocks))
-        return false;
-    return event->items <= live->options.max_branches - live->n_records &&
-           fits(engine, record->branch, HEADER_BYTES);
-}
-
-static cop_status open_path(cop_live *live, cop_engine *engine, live_record *parent,
-                            cop_branch branch, uint32_t index) {
-    uint32_t id = live->n_records++;
-    live_record *record = &live->records[id];
-    record->branch = branch;
-    record->parent = (uint32_t)(parent - live->records);
-    record->sample = parent->sample;
-    record->n_path = parent->n_path + 1;
-    memcpy(record->path, parent->path, sizeof record->path);
-    record->path[parent->n_path] = index + 1;
-    snprintf(record->path_text, sizeof record->path_text, "%.50s%s%u", parent->path_text,
-             parent->n_path ? "." : "", index + 1);
-    record->parser = cop_parser_fork(&parent->parser, index);
-    cop_engine_set_data(engine, branch, id);
-    char header[HEADER_BYTES];
-    COP_TRY(cop_dialect_branch_prompt(live->options.dialect, record->path, record->n_path, header,
-                                      sizeof header));
-    live->scratch.count = 0;
-    COP_TRY(cop_encoder_encode(live->encoder, header, strlen(header),
-                               (cop_encode_options){.no_bos = true}, &live->scratch));
-    COP_TRY(append(live, record, live->scratch.data, (uint32_t)live->scratch.count));
-    return cop_engine_feed(engine, branch, record->ids, record->n_ids, COP_FEED_HEADER);
-}
-
-static cop_status fork_block(cop_live *live, cop_engine *engine, live_record *parent,
-                             uint32_t items) {
-    parent->first_child = live->n_records;
-    parent->n_children = items;
-    live->samples[parent->sample].out.forks++;
-    COP_TRY(cop_engine_fork(engine, parent->branch, items, live->children));
-    for (uint32_t i = 0; i < items; i++)
-        COP_TRY(open_path(live, engine, parent, live->children[i], i));
-    return COP_OK;
-}
-
-static cop_status live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch) {
-    cop_live *live = (cop_live *)driver;
-    uint32_t id = cop_engine_branch(engine, branch).data;
-    if (id == UINT32_MAX)
-        return cop_engine_end(engine, branch, COP_END_DONE);
-    live_record *parent = &live->records[id];
-    const cop_dialect *d = live->options.dialect;
-    uint32_t first = parent->n_ids, kept = 0;
-    /* With one path and nothing to add, reuse would leave no row to sample from. */
-    bool reuse = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX &&
-                 (parent->n_children > 1 || live->n_join > 0);
-    uint64_t text_ids = live->n_join;
-    for (uint32_t i = 0; i < parent->n_children; i++)
-        text_ids += live->records[parent->first_child + i].n_ids;
-    if (!fits(engine, branch, text_ids))
-        return end_sample(live, engine, parent->sample, COP_STOP_LENGTH);
-    cop_live_listener *listener = live->options.listener;
-    live->options.listener = NULL; /* the paths' text was heard when it was said */
-    cop_status status = COP_OK;
-    for (uint32_t i = 0; i < parent->n_children && status == COP_OK; i++) {
-        const live_record *child = &live->records[parent->first_child + i];
-        status = append(live, parent, child->ids, child->n_ids);
-        if (i == 0)
-            kept = child->n_ids;
-    }
-    live->options.listener = listener;
-    COP_TRY(status);
-    cop_parser_join(&parent->parser, parent->n_children);
-    parent->n_children = 0;
-    if (d->join == COP_JOIN_STITCH) {
-        COP_TRY(
-            cop_engine_join_stitch(engine, branch, d->positions == COP_POSITIONS_EQUAL_START_MAX));
-    } else {
-        COP_TRY(cop_engine_join_text(engine, branch, reuse));
-        uint32_t from = first + (reuse ? kept : 0);
-        COP_TRY(cop_engine_feed(engine, branch, parent->ids + from, parent->n_ids - from,
-                                COP_FEED_AGAIN));
-    }
-    first = parent->n_ids;
-    COP_TRY(append(live, parent, live->join_ids, live->n_join));
-    return cop_engine_feed(engine, branch, parent->ids + first, live->n_join, COP_FEED_JOIN);
-}
-
-/* What the bytes of a token complete: the first tag on which the engine must act. */
-typedef enum live_action { ACT_NONE, ACT_FORK, ACT_PATH_END } live_action;
-
-static cop_status find_action(cop_live *live, const cop_engine *engine, live_record *record,
-                              cop_text text, live_action *action, size_t *kept, uint32_t *items) {
+static cop_status find_action(cop_live *live, const cop_engine *engine, cop_live_record *record,
+                              cop_text text, live_token *out) {
     size_t at = 0;
-    *action = ACT_NONE;
-    while (at < text.bytes) {
+    while (at < text.bytes && out->action == ACT_NONE) {
         size_t used;
         bool found;
         cop_tag_event event;
@@ -414,116 +391,134 @@ static cop_status find_action(cop_live *live, const cop_engine *engine, live_rec
         at += used;
         if (!found)
             continue;
+        if (cop__live_forks(live))
+            note_item(live, record, &event, at);
         if (event.element == COP_EL_PLAN && event.closing) {
-            if (may_fork(live, engine, record, &event)) {
-                *action = ACT_FORK;
-                *items = event.items;
-                break;
+            out->items = event.items;
+            if (cop__live_may_fork(live, engine, record, event.items)) {
+                out->action = ACT_FORK;
+            } else {
+                live->samples[record->sample].forks_refused++;
+                if (live->options.dialect->refused == COP_REFUSAL_ENDS_RUN)
+                    out->action = ACT_REFUSED;
             }
-            live->samples[record->sample].out.forks_refused++;
         }
         if (event.element == COP_EL_PATH && event.closing && record->n_path > 0 &&
-            depth == record->n_path) {
-            *action = ACT_PATH_END;
-            break;
-        }
+            depth == record->n_path)
+            out->action = ACT_PATH_END;
     }
-    *kept = at;
+    out->kept = at;
     return COP_OK;
 }
 
-/* The token ran past a tag's end: what counts is its text up to there, encoded again. */
-static cop_status append_cut(cop_live *live, cop_engine *engine, live_record *record,
-                             const char *text, size_t bytes) {
-    live->scratch.count = 0;
-    COP_TRY(cop_encoder_encode(live->encoder, text, bytes,
-                               (cop_encode_options){.plain = true, .no_bos = true},
-                               &live->scratch));
+/* Takes the token's text; a token that ran past a tag's end is cut there and encoded again. */
+static cop_status take_text(cop_live *live, cop_engine *engine, cop_live_record *record,
+                            int32_t token, live_token *out) {
+    if (!live->options.tokenizer || !live->options.dialect)
+        return cop__live_append(live, record, &token, 1, COP_LIVE_SAID);
+    cop_text text = cop_tokenizer_bytes(live->options.tokenizer, token);
+    COP_TRY(find_action(live, engine, record, text, out));
+    if (out->kept == text.bytes)
+        return cop__live_append(live, record, &token, 1, COP_LIVE_SAID);
+    COP_TRY(cop__live_encode(live, text.data, out->kept, true));
     cop_engine_metrics(engine)->tokens_dropped++;
-    return append(live, record, live->scratch.data, (uint32_t)live->scratch.count);
+    return cop__live_append(live, record, live->scratch.data, (uint32_t)live->scratch.count,
+                            COP_LIVE_SAID);
 }
 
-static cop_status act(cop_live *live, cop_engine *engine, live_record *record, uint32_t first,
-                      live_action action, uint32_t items) {
-    live_sample *sample = &live->samples[record->sample];
+/* What a path's own limits and its confidence say once its token is taken. */
+static cop_status limit_path(cop_live *live, cop_engine *engine, cop_live_record *record,
+                             bool doubtful) {
     const cop_live_options *o = &live->options;
-    if (action == ACT_PATH_END && o->dialect->join != COP_JOIN_STITCH &&
-        o->dialect->reuse == COP_REUSE_NONE)
-        return end_path(live, engine, record, true); /* its KV is not read again */
+    uint32_t longest = o->dialect->max_path_tokens, deadline = o->join_policy.deadline_tokens;
+    if (doubtful)
+        return cop__live_cancel_path(live, engine, record, COP_STOP_CONFIDENCE);
+    if (longest && record->n_said >= longest)
+        return cop__live_end_path(live, engine, record, false, COP_STOP_LENGTH);
+    if (deadline && record->n_said >= deadline)
+        return cop__live_cancel_path(live, engine, record, COP_STOP_CANCELLED);
+    return COP_OK;
+}
+
+static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *record, uint32_t first,
+                      const live_token *token, bool doubtful) {
+    const cop_live_options *o = &live->options;
+    cop_live_sample *sample = &live->samples[record->sample];
+    bool path_end = token->action == ACT_PATH_END;
+    /* Whose KV is not read again is not fed: a path's end, unless it is stitched or reused. */
+    if (path_end && o->dialect->join != COP_JOIN_STITCH && o->dialect->reuse == COP_REUSE_NONE)
+        return cop__live_end_path(live, engine, record, true, COP_STOP_END);
+    if (token->action == ACT_REFUSED)
+        return finish_sample(live, engine, record->sample, COP_STOP_REFUSED);
     bool full =
         cop_engine_branch(engine, record->branch).next_position >= cop_engine_max_positions(engine);
-    bool over = full || (sample->out.generated >= o->max_tokens && action != ACT_PATH_END);
+    bool over = full || (sample->generated >= o->max_tokens && !path_end);
     if (!over)
         COP_TRY(cop_engine_feed(engine, record->branch, record->ids + first, record->n_ids - first,
                                 COP_FEED_DECODE));
-    if (action == ACT_PATH_END)
-        return end_path(live, engine, record, true);
+    if (path_end)
+        return cop__live_end_path(live, engine, record, true, COP_STOP_END);
     if (over)
         return finish_sample(live, engine, record->sample, COP_STOP_LENGTH);
-    return action == ACT_FORK ? fork_block(live, engine, record, items) : COP_OK;
+    if (token->action == ACT_FORK && !doubtful)
+        return cop__live_fork(live, engine, record, token->items);
+    return record->n_path > 0 ? limit_path(live, engine, record, doubtful) : COP_OK;
 }
 
-/* Confidence and budget; *ended when the sample was stopped. */
-static cop_status prune(cop_live *live, cop_engine *engine, uint32_t index,
-                        const cop_sample *sampled, bool *ended) {
+/* Whether the confidence rule ends the branch: a path where the dialect forks, else the sample. */
+static bool is_doubtful(const cop_live *live, cop_live_record *record, const cop_sample *sampled) {
     const cop_prune_options *rule = &live->options.prune;
-    live_sample *sample = &live->samples[index];
-    *ended = false;
-    if (rule->window) {
-        cop_confidence_add(&sample->confidence, cop_token_confidence(sampled));
-        if (sample->confidence.n >= rule->window && sample->confidence.lowest < rule->threshold) {
-            *ended = true;
-            return end_sample(live, engine, index, COP_STOP_CONFIDENCE);
-        }
-    }
-    if (rule->budget_tokens && live->generated >= rule->budget_tokens) {
-        *ended = true;
-        sample->out.stop = COP_STOP_CANCELLED;
-        COP_TRY(cancel_others(live, engine, index));
-        return end_sample(live, engine, index, COP_STOP_CANCELLED);
-    }
-    return COP_OK;
+    if (rule->window == 0 || cop__live_forks(live) != (record->n_path > 0))
+        return false;
+    cop_confidence_add(&record->confidence, cop_token_confidence(sampled));
+    return record->confidence.n >= rule->window && record->confidence.lowest < rule->threshold;
 }
 
-static cop_status live_token(cop_driver *driver, cop_engine *engine, cop_branch branch,
-                             const cop_sample *sampled) {
+/* The budget is one problem's. Where nothing forks, it ends the samples; where paths run, it ends
+ * them, and what they found is still joined and concluded from. */
+static cop_status spend(cop_live *live, cop_engine *engine, uint32_t sample) {
+    uint64_t budget = live->options.prune.budget_tokens;
+    if (!budget || live->generated < budget || live->spent)
+        return COP_OK;
+    live->spent = true;
+    if (cop__live_forks(live))
+        return cop__live_cancel_paths(live, engine);
+    bool runs = live->samples[sample].stop == COP_STOP_NONE;
+    COP_TRY(cancel_others(live, engine, sample));
+    return runs ? cop__live_end_sample(live, engine, sample, COP_STOP_CANCELLED) : COP_OK;
+}
+
+static cop_status live_token_taken(cop_driver *driver, cop_engine *engine, cop_branch branch,
+                                   const cop_sample *sampled) {
     cop_live *live = (cop_live *)driver;
-    live_record *record = &live->records[cop_engine_branch(engine, branch).data];
-    live_sample *sample = &live->samples[record->sample];
+    cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
+    cop_live_sample *sample = &live->samples[record->sample];
     if (sampled->failed)
-        return end_sample(live, engine, record->sample, COP_STOP_FAILED);
+        return cop__live_end_sample(live, engine, record->sample, COP_STOP_FAILED);
     cop_engine_generated(engine, branch, 1);
     record->n_said++;
     live->generated++;
-    sample->out.generated++;
-    sample->out.logprob_sum += sampled->logprob;
+    sample->generated++;
+    sample->logprob_sum += sampled->logprob;
     const cop_tokenizer *tokenizer = live->options.tokenizer;
-    uint32_t first = record->n_ids, items = 0;
-    live_action action = ACT_NONE;
+    uint32_t first = record->n_ids;
+    live_token token = {.action = ACT_NONE};
     bool end = tokenizer && cop_tokenizer_is_end(tokenizer, sampled->token);
-    if (tokenizer && live->options.dialect && !end) {
-        cop_text text = cop_tokenizer_bytes(tokenizer, sampled->token);
-        size_t kept;
-        COP_TRY(find_action(live, engine, record, text, &action, &kept, &items));
-        if (kept < text.bytes)
-            COP_TRY(append_cut(live, engine, record, text.data, kept));
-        else
-            COP_TRY(append(live, record, &sampled->token, 1));
-    } else if (!end) {
-        COP_TRY(append(live, record, &sampled->token, 1));
-    } else if (record->n_path == 0) {
+    if (!end)
+        COP_TRY(take_text(live, engine, record, sampled->token, &token));
+    else if (record->n_path == 0)
         record->ids[record->n_ids++] = sampled->token; /* counts as an id, but is no text */
-    }
-    bool ended;
-    COP_TRY(prune(live, engine, record->sample, sampled, &ended));
-    if (ended)
-        return COP_OK;
-    if (end) {
-        if (record->n_path > 0)
-            return end_path(live, engine, record, false);
-        return finish_sample(live, engine, record->sample, COP_STOP_END);
-    }
-    return act(live, engine, record, first, action, items);
+    bool doubtful = is_doubtful(live, record, sampled);
+    if (end && record->n_path > 0)
+        COP_TRY(cop__live_end_path(live, engine, record, false, COP_STOP_END));
+    else if (doubtful && record->n_path == 0)
+        COP_TRY(cop__live_end_sample(live, engine, record->sample, COP_STOP_CONFIDENCE));
+    else if (end)
+        COP_TRY(finish_sample(live, engine, record->sample, COP_STOP_END));
+    else
+        COP_TRY(act(live, engine, record, first, &token, doubtful));
+    return spend(live, engine, record->sample);
 }
 
-static const cop_driver live_ops = {0, live_start, live_request, live_token, live_joined};
+static const cop_driver live_ops = {0, live_start, live_request, live_token_taken,
+                                    cop__live_joined};

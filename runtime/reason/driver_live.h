@@ -23,6 +23,7 @@ typedef enum cop_stop {
     COP_STOP_CANCELLED,  /* pruned: budget spent, or another sample finished first */
     COP_STOP_FAILED,     /* a value was not finite */
     COP_STOP_PATH,       /* a path's own end ended the run, as the dialect says */
+    COP_STOP_REFUSED,    /* a fork that may not be taken ended the run, as the dialect says */
 } cop_stop;
 const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
 

@@ -84,6 +84,7 @@ static cop_status create_arrays(cop_engine *e) {
     e->segment_step = cop_calloc(o->max_segments, sizeof *e->segment_step);
     e->segment_tokens = cop_calloc(o->max_segments, sizeof *e->segment_tokens);
     e->branches = cop_calloc(o->max_branches, sizeof *e->branches);
+    e->free_ids = cop_calloc(o->max_branches, sizeof *e->free_ids);
     e->order = cop_calloc(o->max_branches, sizeof *e->order);
     e->max_problems = o->max_branches < MAX_PROBLEMS ? o->max_branches : MAX_PROBLEMS;
     e->problems = cop_calloc(e->max_problems, sizeof *e->problems);
@@ -101,11 +102,16 @@ static cop_status create_arrays(cop_engine *e) {
     e->request_branch = cop_calloc(o->max_branches, sizeof *e->request_branch);
     e->request_serial = cop_calloc(o->max_branches, sizeof *e->request_serial);
     e->samples = cop_calloc(o->max_branches, sizeof *e->samples);
-    bool whole = e->seen && e->branches && e->order && e->problems && e->token && e->position &&
-                 e->segment && e->offset && e->row_term && e->row_view && e->decode_slot &&
-                 e->decode_branch && e->runs && e->plan_runs && e->requests && e->request_branch &&
-                 e->request_serial && e->samples && e->segment_step && e->segment_tokens;
-    return whole ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
+    bool whole = e->seen && e->branches && e->free_ids && e->order && e->problems && e->token &&
+                 e->position && e->segment && e->offset && e->row_term && e->row_view &&
+                 e->decode_slot && e->decode_branch && e->runs && e->plan_runs && e->requests &&
+                 e->request_branch && e->request_serial && e->samples && e->segment_step &&
+                 e->segment_tokens;
+    if (!whole)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
+    while (e->n_free < o->max_branches) /* a stack: the first taken is branch 0 */
+        e->free_ids[e->n_free] = o->max_branches - 1 - e->n_free, e->n_free++;
+    return COP_OK;
 }
 
 cop_status cop_engine_create(const cop_model *model, const cop_engine_options *options,
@@ -135,7 +141,8 @@ void cop_engine_destroy(cop_engine *e) {
                       e->token,          e->position,  e->segment,      e->offset,
                       e->row_term,       e->row_view,  e->decode_slot,  e->decode_branch,
                       e->runs,           e->plan_runs, e->requests,     e->request_branch,
-                      e->request_serial, e->samples,   e->segment_step, e->segment_tokens};
+                      e->request_serial, e->samples,   e->segment_step, e->segment_tokens,
+                      e->free_ids};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         cop_free(arrays[i]);
     if (e->backend)
@@ -160,17 +167,19 @@ static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
     cop_timeline_label(engine->options.timeline, branch->serial, label);
 }
 
+static cop_status too_many(const cop_engine *engine) {
+    return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
+                    engine->options.max_branches);
+}
+
 static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch parent, cop_node view,
                              cop_branch *out) {
-    if (engine->n_order == engine->options.max_branches)
-        return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
-                        engine->options.max_branches);
-    cop_branch id = 0;
-    while (engine->branches[id].state != COP_BRANCH_FREE)
-        id++;
-    cop_branch_record *branch = &engine->branches[id];
     cop_node node;
+    if (engine->n_free == 0)
+        return too_many(engine);
     COP_TRY(cop_kv_open(engine->kv, view, &node));
+    cop_branch id = engine->free_ids[--engine->n_free];
+    cop_branch_record *branch = &engine->branches[id];
     *branch = (cop_branch_record){.state = COP_BRANCH_LIVE,
                                   .problem = problem,
                                   .parent = parent,
@@ -237,7 +246,7 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
     branch->next_position += n;
     branch->from_parent = false;
     cop_metrics *m = engine->metrics;
-    if (feed == COP_FEED_PROMPT)
+    if (feed == COP_FEED_PROMPT || feed == COP_FEED_SPAWN)
         m->tokens_prompt += n;
     else if (feed == COP_FEED_AGAIN)
         m->tokens_reprefilled += n;
@@ -256,6 +265,7 @@ void cop_engine_generated(cop_engine *engine, cop_branch id, uint32_t n) {
     branch->thread_tokens += n;
     branch->critical_tokens += n;
     engine->metrics->tokens_total += n;
+    engine->problems[branch->problem].result.tokens_total += n;
     if (engine->metrics->ttft_ns == 0)
         engine->metrics->ttft_ns = cop_clock_ns() - engine->begin_ns;
 }
@@ -271,7 +281,7 @@ static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
     branch->slot = UINT32_MAX;
 }
 
-static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n,
+static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
     cop_kv_seal(engine->kv, parent->node);
@@ -281,13 +291,14 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     parent->first_child = COP_BRANCH_NONE;
     cop_branch *link = &parent->first_child;
     for (uint32_t i = 0; i < n; i++) {
-        COP_TRY(branch_new(engine, parent->problem, parent_id, parent->node, &out[i]));
+        cop_node view = spawn ? cop_kv_root(engine->kv) : parent->node;
+        COP_TRY(branch_new(engine, parent->problem, parent_id, view, &out[i]));
         cop_branch_record *child = &engine->branches[out[i]];
         child->index = i;
         child->depth = parent->depth + 1;
         child->stream = cop_rng_fold(parent->stream, i);
-        child->next_position = parent->next_position;
-        child->from_parent = true;
+        child->next_position = spawn ? 0 : parent->next_position;
+        child->from_parent = !spawn;
         *link = out[i];
         link = &child->next_sibling;
         parent->n_children++;
@@ -302,14 +313,23 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     return COP_OK;
 }
 
-cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out) {
+static cop_status open_block(cop_engine *engine, cop_branch parent, uint32_t n, bool spawn,
+                             cop_branch *out) {
     if (n == 0)
         return COP_FAIL(COP_ERR_INTERNAL, "a fork into no branch");
     cop_term term = cop__engine_enter(engine, COP_TERM_FORK);
     cop__engine_delay(engine, COP_TERM_FORK);
-    cop_status status = fork_children(engine, parent, n, out);
+    cop_status status = fork_children(engine, parent, n, spawn, out);
     cop__engine_enter(engine, term);
     return status;
+}
+
+cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out) {
+    return open_block(engine, parent, n, false, out);
+}
+
+cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out) {
+    return open_block(engine, parent, n, true, out);
 }
 
 /* Gives the record back; its view goes with it. */
@@ -318,6 +338,7 @@ void cop__engine_forget(cop_engine *engine, cop_branch id) {
     leave_plan(engine, branch);
     cop_kv_release(engine->kv, branch->node);
     branch->state = COP_BRANCH_FREE;
+    engine->free_ids[engine->n_free++] = id;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < engine->n_order; i++) {
         if (engine->order[i] != id)
@@ -378,6 +399,23 @@ static void end_children(cop_engine *engine, cop_branch id, cop_branch_end how) 
     branch->n_children = branch->n_children_live = 0;
 }
 
+static void end_problem(cop_engine *engine, cop_problem *problem, const cop_branch_record *root) {
+    problem->result.tokens_longest_thread = root->thread_tokens;
+    problem->result.tokens_critical_path = root->critical_tokens;
+    problem->result.end_ns = cop_clock_ns() - engine->begin_ns;
+    engine->metrics->tokens_longest_thread += root->thread_tokens;
+    engine->metrics->tokens_critical_path += root->critical_tokens;
+    problem->ended = true;
+    /* What was still to run for others of this problem has no reader any more, and its ids are the
+     * driver's, which may take up another problem now. */
+    for (uint32_t i = engine->n_order; i-- > 0;) {
+        cop_branch id = engine->order[i];
+        const cop_branch_record *branch = &engine->branches[id];
+        if (branch->state == COP_BRANCH_ZOMBIE && branch->problem == root->problem)
+            cop__engine_forget(engine, id);
+    }
+}
+
 cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how) {
     cop_branch_record *branch = &engine->branches[id];
     if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
@@ -395,9 +433,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     cop_problem *problem = &engine->problems[branch->problem];
     cop_branch parent_id = branch->parent;
     if (parent_id == COP_BRANCH_NONE) {
-        engine->metrics->tokens_longest_thread += branch->thread_tokens;
-        engine->metrics->tokens_critical_path += branch->critical_tokens;
-        problem->ended = true;
+        end_problem(engine, problem, branch);
         branch->n_pending = branch->n_spans = 0; /* nobody reads them any more */
         cop__engine_release(engine, id);
         return COP_OK;
@@ -437,12 +473,9 @@ static void absorb_children(cop_engine *engine, cop_branch parent_id) {
  */
 static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    if (engine->n_order == engine->options.max_branches)
-        return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
-                        engine->options.max_branches);
-    cop_branch id = 0;
-    while (engine->branches[id].state != COP_BRANCH_FREE)
-        id++;
+    if (engine->n_free == 0)
+        return too_many(engine);
+    cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *heir = &engine->branches[id];
     *heir = *parent;
     heir->state = COP_BRANCH_ZOMBIE;

@@ -45,10 +45,11 @@ typedef struct cop_branch_record {
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
 } cop_branch_record;
 
-typedef struct cop_problem {
+typedef struct cop_problem { /* a place for one problem at a time */
     cop_driver *driver;
     cop_branch root;
     bool ended, blocked;
+    cop_problem_result result;
 } cop_problem;
 
 typedef struct cop_run { /* prefill rows of one branch in this step */
@@ -78,6 +79,7 @@ struct cop_engine {
     uint32_t *segment_tokens; /* and how many of its tokens its rows see */
 
     cop_branch_record *branches; /* [max_branches] */
+    uint32_t *free_ids, n_free;  /* records that are not in use */
     uint32_t *order;             /* branches in use, by age */
     uint32_t n_order;
     uint32_t next_serial;

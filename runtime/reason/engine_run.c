@@ -11,27 +11,53 @@ static void release_all(cop_engine *engine) {
         cop__engine_forget(engine, engine->order[engine->n_order - 1]);
 }
 
-static bool all_ended(const cop_engine *engine) {
-    for (uint32_t p = 0; p < engine->n_problems; p++) {
-        if (!engine->problems[p].ended)
-            return false;
-    }
-    return true;
+/* Starts the queue's next problem in a free place; *began is false when there is none left. */
+static cop_status begin_next(cop_engine *engine, cop_problem_queue *queue, uint32_t place,
+                             uint32_t *number, bool *began) {
+    cop__engine_enter(engine, COP_TERM_HOST);
+    cop_driver *driver = queue->next(queue);
+    *began = driver != NULL;
+    if (!driver)
+        return COP_OK;
+    engine->problems[place] = (cop_problem){
+        .driver = driver,
+        .root = COP_BRANCH_NONE,
+        .result = {.number = (*number)++, .begin_ns = cop_clock_ns() - engine->begin_ns}};
+    return driver->start(driver, engine, place);
 }
 
-static cop_status run_steps(cop_engine *engine) {
+/* Takes leave of the problem that ended in this place, until one stays or the queue is empty. */
+static cop_status refill(cop_engine *engine, cop_problem_queue *queue, uint32_t place,
+                         uint32_t *number, bool *more) {
+    cop_problem *problem = &engine->problems[place];
+    while (problem->ended && problem->driver) {
+        cop_driver *driver = problem->driver;
+        problem->driver = NULL;
+        if (queue->ended)
+            queue->ended(queue, driver, &problem->result);
+        if (*more)
+            COP_TRY(begin_next(engine, queue, place, number, more));
+    }
+    return COP_OK;
+}
+
+static cop_status run_steps(cop_engine *engine, cop_problem_queue *queue) {
+    uint32_t number = 0, running = 0;
+    bool more = true;
     for (uint32_t p = 0; p < engine->n_problems; p++) {
-        cop_driver *driver = engine->problems[p].driver;
-        cop__engine_enter(engine, COP_TERM_HOST);
-        cop_status status = driver->start(driver, engine, p);
-        cop__engine_enter(engine, COP_TERM_COUNT);
-        COP_TRY(status);
+        engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE};
+        if (more)
+            COP_TRY(begin_next(engine, queue, p, &number, &more));
     }
-    while (!all_ended(engine)) {
-        cop_status status = cop__engine_step(engine);
-        cop__engine_enter(engine, COP_TERM_COUNT);
-        COP_TRY(status);
-    }
+    do {
+        running = 0;
+        for (uint32_t p = 0; p < engine->n_problems; p++) {
+            COP_TRY(refill(engine, queue, p, &number, &more));
+            running += engine->problems[p].driver != NULL;
+        }
+        if (running > 0)
+            COP_TRY(cop__engine_step(engine));
+    } while (running > 0);
     return COP_OK;
 }
 
@@ -52,17 +78,15 @@ static void take_counters(cop_engine *engine, const cop_backend_counters *before
         engine->single_ns ? (double)engine->single_bytes / (double)engine->single_ns : NAN;
 }
 
-cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32_t n,
-                          cop_metrics *metrics) {
+cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, uint32_t at_once,
+                                cop_metrics *metrics) {
     _Static_assert(sizeof metrics->op_ns / sizeof metrics->op_ns[0] == COP_OP_COUNT,
                    "metrics.h counts the operations of backend.h");
-    if (n == 0 || n > engine->max_problems)
-        return COP_FAIL(COP_ERR_NO_ROOM, "%u problems at once: this engine takes 1 to %u", n,
+    if (at_once == 0 || at_once > engine->max_problems)
+        return COP_FAIL(COP_ERR_NO_ROOM, "%u problems at once: this engine takes 1 to %u", at_once,
                         engine->max_problems);
     *metrics = (cop_metrics){0};
-    for (uint32_t p = 0; p < n; p++)
-        engine->problems[p] = (cop_problem){.driver = drivers[p], .root = COP_BRANCH_NONE};
-    engine->n_problems = n;
+    engine->n_problems = at_once;
     engine->metrics = metrics;
     engine->next_serial = 0;
     memset(engine->injected_ns, 0, sizeof engine->injected_ns);
@@ -76,7 +100,8 @@ cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32
     uint64_t allocations = cop_memory_count();
     engine->begin_ns = engine->mark_ns = cop_clock_ns();
     engine->term = COP_TERM_COUNT;
-    cop_status status = run_steps(engine);
+    cop_status status = run_steps(engine, queue);
+    cop__engine_enter(engine, COP_TERM_COUNT);
     metrics->allocations_in_steps = cop_memory_count() - allocations;
     release_all(engine);
     metrics->wall_ns = cop_clock_ns() - engine->begin_ns;
@@ -89,6 +114,23 @@ cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32
     metrics->kv_pages_peak = stats.pages_peak;
     metrics->kv_pages_leaked = stats.pages_held;
     return status;
+}
+
+typedef struct driver_list {
+    cop_problem_queue queue;
+    cop_driver *const *drivers;
+    uint32_t n, at;
+} driver_list;
+
+static cop_driver *next_of_list(cop_problem_queue *queue) {
+    driver_list *list = (driver_list *)queue;
+    return list->at < list->n ? list->drivers[list->at++] : NULL;
+}
+
+cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32_t n,
+                          cop_metrics *metrics) {
+    driver_list list = {.queue = {.next = next_of_list}, .drivers = drivers, .n = n};
+    return cop_engine_run_queue(engine, &list.queue, n, metrics);
 }
 
 /* Decodes placeholder tokens in `n` branches for a few steps. */

@@ -10,6 +10,7 @@ static cop_term term_of(const cop_engine *engine, const cop_branch_record *branc
     case COP_FEED_PROMPT:
         return COP_TERM_PREFILL;
     case COP_FEED_HEADER:
+    case COP_FEED_SPAWN:
         return COP_TERM_FORK;
     case COP_FEED_JOIN:
     case COP_FEED_AGAIN:

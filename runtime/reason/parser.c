@@ -12,8 +12,27 @@ void cop_parser_init(cop_parser *parser, const cop_dialect *dialect, bool strict
     *parser = (cop_parser){.dialect = dialect, .strict = strict, .line = 1};
 }
 
+static bool implies_block(const cop_dialect *dialect) {
+    return dialect->open[COP_EL_BLOCK].bytes == 0;
+}
+
+static bool implies_plan(const cop_dialect *dialect) {
+    return dialect->open[COP_EL_PLAN].bytes == 0 && dialect->close[COP_EL_PLAN].bytes > 0;
+}
+
+/* What an element begins with in the text: an implied one with its first item. */
 static const char *open_text(const cop_parser *parser, cop_element element) {
+    bool implied = element == COP_EL_BLOCK || element == COP_EL_PLAN;
+    if (implied && parser->dialect->open[element].bytes == 0)
+        element = COP_EL_ITEM;
     return parser->dialect->open[element].text;
+}
+
+/* And what it ends with: an item without a closing tag ends with its plan. */
+static const char *close_text(const cop_parser *parser, cop_element element) {
+    if (element == COP_EL_ITEM && parser->dialect->close[element].bytes == 0)
+        element = COP_EL_PLAN;
+    return parser->dialect->close[element].text;
 }
 
 /* COP_EL_COUNT: nothing is open. */
@@ -73,7 +92,7 @@ static bool may_open(const cop_parser *parser, cop_element element) {
     case COP_EL_PLAN:
         return in == COP_EL_BLOCK && parser->items[d] == 0 && parser->paths[d] == 0;
     case COP_EL_ITEM:
-        return in == (parser->dialect->open[COP_EL_PLAN].bytes ? COP_EL_PLAN : COP_EL_BLOCK) &&
+        return in == (parser->dialect->close[COP_EL_PLAN].bytes ? COP_EL_PLAN : COP_EL_BLOCK) &&
                parser->items[d] < COUNT_MAX && parser->paths[d] == 0;
     case COP_EL_PATH:
         return path_may_stand(parser);
@@ -198,11 +217,28 @@ static void close_element(cop_parser *parser, cop_element element) {
     parser->number_state = NUMBER_NONE;
 }
 
+/* Opens and closes what the dialect has no tags for and the tag that was found implies. */
+static void imply(cop_parser *parser, cop_element element, bool closing) {
+    const cop_dialect *d = parser->dialect;
+    bool next_item = element == COP_EL_ITEM && !closing;
+    bool plan_ends = element == COP_EL_PLAN && closing;
+    if ((next_item || plan_ends) && innermost(parser) == COP_EL_ITEM &&
+        d->close[COP_EL_ITEM].bytes == 0)
+        close_element(parser, COP_EL_ITEM);
+    if (!next_item)
+        return;
+    if (implies_block(d) && block_may_stand(parser))
+        open_element(parser, COP_EL_BLOCK, d->open[COP_EL_ITEM].bytes);
+    if (implies_plan(d) && may_open(parser, COP_EL_PLAN))
+        open_element(parser, COP_EL_PLAN, d->open[COP_EL_ITEM].bytes);
+}
+
 /* A tag is complete. *accepted is false where lenient mode passes over it. */
 static cop_status take_tag(cop_parser *parser, cop_element element, bool closing,
                            uint32_t tag_bytes, bool *accepted) {
     char problem[PROBLEM_BYTES * 2], open[PROBLEM_BYTES / 2];
     *accepted = false;
+    imply(parser, element, closing);
     if (!closing) {
         if (!may_open(parser, element)) {
             if (parser->strict)
@@ -322,7 +358,7 @@ cop_status cop_parser_end(const cop_parser *parser) {
     return COP_FAIL(COP_ERR_FORMAT,
                     "line %" PRIu64 ", byte %" PRIu64 ": %s is never closed; add its %s",
                     parser->opened_line[i], parser->opened_at[i], open_text(parser, element),
-                    parser->dialect->close[element].text);
+                    close_text(parser, element));
 }
 
 /* Text that the runtime adds: whatever tags it completes are taken, those that cannot stand are
@@ -346,10 +382,11 @@ cop_parser cop_parser_fork(const cop_parser *parent, uint32_t index) {
     if (child.depth == 0)
         return child;
     child.paths[child.depth - 1] = (uint16_t)index;
-    const char *at = child.dialect->branch_prompt, *mark;
-    for (; (mark = strstr(at, "{n}")); at = mark + 3) {
-        feed_own(&child, at, (size_t)(mark - at));
-        for (unsigned d = 0; d < child.depth; d++) {
+    const char *at = child.dialect->branch_prompt;
+    cop_mark mark;
+    for (; (mark = cop_dialect_mark(at)).bytes; at = mark.at + mark.bytes) {
+        feed_own(&child, at, (size_t)(mark.at - at));
+        for (unsigned d = 0; mark.number && d < child.depth; d++) {
             /* The innermost count may not have risen yet: the tag may stand behind the number. */
             uint32_t number = d + 1u == child.depth ? index + 1 : child.paths[d];
             char text[16];
@@ -365,31 +402,4 @@ void cop_parser_join(cop_parser *parser, uint32_t n) {
     if (parser->depth)
         parser->paths[parser->depth - 1] = (uint16_t)n;
     feed_own(parser, parser->dialect->join_prompt, strlen(parser->dialect->join_prompt));
-}
-
-static cop_status append(char *out, size_t capacity, size_t *used, const char *text, size_t bytes) {
-    if (capacity - *used <= bytes)
-        return COP_FAIL(COP_ERR_NO_ROOM, "a branch prompt needs more than %zu bytes", capacity);
-    memcpy(out + *used, text, bytes);
-    *used += bytes;
-    out[*used] = '\0';
-    return COP_OK;
-}
-
-cop_status cop_dialect_branch_prompt(const cop_dialect *dialect, const uint32_t *path,
-                                     uint32_t n_path, char *out, size_t capacity) {
-    size_t used = 0;
-    if (capacity == 0)
-        return COP_FAIL(COP_ERR_NO_ROOM, "a branch prompt needs more than 0 bytes");
-    out[0] = '\0';
-    const char *at = dialect->branch_prompt, *mark;
-    for (; (mark = strstr(at, "{n}")); at = mark + 3) {
-        COP_TRY(append(out, capacity, &used, at, (size_t)(mark - at)));
-        for (uint32_t i = 0; i < n_path; i++) {
-            char text[16];
-            int n = snprintf(text, sizeof text, i ? ".%u" : "%u", path[i]);
-            COP_TRY(append(out, capacity, &used, text, (size_t)n));
-        }
-    }
-    return append(out, capacity, &used, at, strlen(at));
 }

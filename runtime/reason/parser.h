@@ -55,7 +55,8 @@ typedef struct cop_parser {
 void cop_parser_init(cop_parser *parser, const cop_dialect *dialect, bool strict);
 
 /* The parser of a child: as if its parent's text had gone on with branch_prompt of path `index`
- * (from 0). The parent's own state, which stands where its plan closed, is left as it is. */
+ * (from 0), without its item's text, which holds no tags. The parent's own state, which stands
+ * where its plan closed, is left as it is. */
 cop_parser cop_parser_fork(const cop_parser *parent, uint32_t index);
 
 /* The parent's state after all `n` paths ended and join_prompt was added to its text. `fed` and
@@ -70,8 +71,3 @@ cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, s
 
 /* End of text: strict mode refuses open elements, naming the innermost and where it was opened. */
 cop_status cop_parser_end(const cop_parser *parser);
-
-/* branch_prompt with {n} replaced: `path` holds the numbers from the outermost block, from 1
- * ("2.1"). Writes at most `capacity` bytes and a NUL; ERR_NO_ROOM when it does not fit. */
-cop_status cop_dialect_branch_prompt(const cop_dialect *dialect, const uint32_t *path,
-                                     uint32_t n_path, char *out, size_t capacity);

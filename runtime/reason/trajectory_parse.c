@@ -108,12 +108,31 @@ static cop_status add_pieces(builder *b, cop__piece_list *list, bool is_path) {
     return add_until(b, list, b->bytes, COP_FORCED_NOT);
 }
 
-static cop_status build_path(builder *b, cop_stream *out) {
+/* The text of item `index` of the block whose first path is mark `path`: its plan stands right
+ * before that. Empty where the block lists fewer. */
+static const char *find_item(const builder *b, size_t path, uint32_t index, size_t *bytes) {
+    size_t first = path;
+    while (first > 0 && (b->marks[first - 1].element == COP_EL_ITEM ||
+                         b->marks[first - 1].element == COP_EL_PLAN))
+        first--;
+    for (size_t i = first; i < path; i++) {
+        const mark *tag = &b->marks[i];
+        if (tag->element != COP_EL_ITEM || tag->closing || index-- > 0)
+            continue;
+        *bytes = b->marks[i + 1].start - tag->end;
+        return b->text + tag->end;
+    }
+    *bytes = 0;
+    return "";
+}
+
+static cop_status build_path(builder *b, const char *item, size_t item_bytes, cop_stream *out) {
     char prompt[BRANCH_PROMPT_BYTES];
+    size_t bytes;
     bool added;
     cop__piece_list list = {0};
-    cop_status status =
-        cop_dialect_branch_prompt(b->dialect, b->numbers, b->level, prompt, sizeof prompt);
+    cop_status status = cop_dialect_branch_prompt(b->dialect, b->numbers, b->level, item,
+                                                  item_bytes, prompt, sizeof prompt, &bytes);
     if (status == COP_OK)
         status = add_prompt(b, &list, prompt, COP_EL_PATH, COP_FORCED_BRANCH, &added);
     if (status == COP_OK && !added)
@@ -134,14 +153,17 @@ static cop_status build_block(builder *b, cop_piece *out) {
     cop_status status = COP_OK;
     if (!block)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a block");
+    size_t first = b->next;
     b->level++;
     if (b->level > b->tree.depth)
         b->tree.depth = b->level;
     while (status == COP_OK && next_is(b, COP_EL_PATH, false)) {
         b->numbers[b->level - 1] = n + 1;
         status = cop_grow(&paths, &capacity, n + 1u, sizeof *paths);
+        size_t item_bytes;
+        const char *item = find_item(b, first, n, &item_bytes);
         if (status == COP_OK)
-            status = build_path(b, &paths[n++]);
+            status = build_path(b, item, item_bytes, &paths[n++]);
     }
     b->level--;
     block->n_paths = n;
