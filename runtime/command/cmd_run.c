@@ -6,6 +6,7 @@
 
 #include "command/command.h"
 #include "command/job_line.h"
+#include "command/run_output.h"
 #include "config/paths.h"
 #include "model/chat.h"
 
@@ -16,7 +17,8 @@ typedef struct run_line {
     const char *prompt, *prompt_file, *dialect;
     uint32_t max_tokens, top_k, ask_paths;
     double temperature, top_p, min_p;
-    bool chat, json;
+    uint32_t pace_ms;
+    bool chat, json, tree;
 } run_line;
 
 static cop_status read_prompt(const run_line *line, cop_buffer *out) {
@@ -107,106 +109,6 @@ static cop_status make_prompt(const run_line *line, const cop_model *model,
     return COP_OK;
 }
 
-/* Text as it is said, whole characters only; a path's text is not mixed into its siblings': with
- * several branches at once each line says whose it is. */
-typedef struct stream_state {
-    cop_utf8_stream utf8;
-    bool any_path;
-} stream_state;
-
-static void stream_text(void *context, const cop_live_event *event) {
-    stream_state *state = context;
-    char out[3 * 256 + COP_UTF8_SLACK];
-    if (event->kind != COP_LIVE_TEXT)
-        return;
-    if (event->path[0]) { /* paths run at once: their text comes with the result */
-        if (!state->any_path)
-            fputs(" [branches run] ", stdout);
-        state->any_path = true;
-        fflush(stdout);
-        return;
-    }
-    for (size_t at = 0; at < event->bytes; at += 256) {
-        size_t n = event->bytes - at < 256 ? event->bytes - at : 256;
-        fwrite(out, 1, cop_utf8_stream_push(&state->utf8, event->text + at, n, false, out), stdout);
-    }
-    fflush(stdout);
-}
-
-/* Text of any bytes as a JSON string: what is not UTF-8 is replaced. */
-static json_t *json_text(const char *text, size_t bytes) {
-    char *clean = malloc(3 * bytes + 2 * COP_UTF8_SLACK);
-    if (!clean)
-        return NULL;
-    cop_utf8_stream utf8 = {0};
-    size_t n = cop_utf8_stream_push(&utf8, text, bytes, false, clean);
-    n += cop_utf8_stream_push(&utf8, NULL, 0, true, clean + n);
-    json_t *value = json_stringn(clean, n);
-    free(clean);
-    return value;
-}
-
-static json_t *json_ids(const int32_t *ids, uint32_t n) {
-    json_t *array = json_array();
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(array, json_integer(ids[i]));
-    return array;
-}
-
-static json_t *json_paths(const cop_live *live) {
-    json_t *paths = json_array();
-    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
-        cop_live_path path = cop_live_path_read(live, i);
-        json_array_append_new(
-            paths,
-            json_pack("{s:i, s:s, s:o, s:i, s:o, s:s, s:b}", "block", (int)path.block, "path",
-                      path.path, "ids", json_ids(path.ids, path.n_ids), "header_tokens",
-                      (int)path.n_header, "text", json_text(path.text, path.bytes), "stop",
-                      cop_stop_name(path.stop), "success", (int)path.success));
-    }
-    return paths;
-}
-
-static cop_status print_json(const cop_job *job, const cop_token_ids *prompt, const cop_live *live,
-                             const cop_metrics *metrics) {
-    cop_live_sample sample = cop_live_sample_read(live, 0);
-    json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
-    json_t *object =
-        json_pack("{s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "ids",
-                  json_ids(sample.ids, sample.n_ids), "text", json_text(sample.text, sample.bytes),
-                  "answer", answer, "stop", cop_stop_name(sample.stop), "prompt_tokens",
-                  (int)prompt->count, "model", cop_model_name(cop_job_model(job)), "status",
-                  sample.stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
-                  (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample.forks,
-                  "forks_refused", (int)sample.forks_refused, "paths", json_paths(live), "metrics",
-                  cop_metrics_to_json(metrics));
-    char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
-    json_decref(object);
-    if (!line)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the answer");
-    cop_buffer out = {0};
-    cop_status status = cop_buffer_printf(&out, "%s\n", line);
-    free(line);
-    if (status == COP_OK)
-        status = cop_command_output(&out);
-    cop_buffer_release(&out);
-    return status;
-}
-
-static void print_summary(const cop_live_sample *sample, const cop_metrics *m,
-                          stream_state *state) {
-    if (state->any_path) /* the whole text in order, now that every join is done */
-        printf("\n----\n%.*s", (int)sample->bytes, sample->text);
-    printf("\n");
-    fprintf(stderr,
-            "[%llu tokens, longest thread %llu, %llu steps, %llu forks, stop: %s, %.1f tokens/s, "
-            "first token after %.0f ms]\n",
-            (unsigned long long)m->tokens_total, (unsigned long long)m->tokens_longest_thread,
-            (unsigned long long)m->steps_forward, (unsigned long long)m->forks,
-            cop_stop_name(sample->stop), (double)m->tokens_total / ((double)m->wall_ns / 1e9),
-            (double)m->ttft_ns / 1e6);
-}
-
 static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
                          const run_prompt *given) {
     const cop_token_ids *prompt = &given->ids;
@@ -225,7 +127,12 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     uint64_t positions = whole + (forks ? 64 * RUN_BRANCHES : 0);
     if (positions > shape->context && !extrapolate)
         positions = shape->context;
-    stream_state state = {0};
+    cop_run_output output = {.json = line->json};
+    if (line->tree)
+        COP_TRY(cop_live_tree_create(
+            &(cop_live_tree_options){.title = line->prompt ? line->prompt : line->prompt_file,
+                                     .pace_ms = line->pace_ms},
+            &output.tree));
     cop_live_options options = {.dialect = dialect,
                                 .tokenizer = cop_model_tokenizer(cop_job_model(job)),
                                 .prompt = prompt->data,
@@ -239,8 +146,8 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                                 .top_p = (float)line->top_p,
                                 .min_p = (float)line->min_p,
                                 .top_k = line->top_k,
-                                .listener = line->json ? NULL : stream_text,
-                                .listener_context = &state};
+                                .listener = line->json ? NULL : cop_run_output_listen,
+                                .listener_context = &output};
     cop_job_size size = {.tokens = forks ? 2 * whole + RUN_BRANCHES * 64 : whole,
                          .segments = forks ? 4 * RUN_BRANCHES : 4,
                          .branches = forks ? 2 * RUN_BRANCHES : 3,
@@ -255,15 +162,11 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     if (status == COP_OK) {
         cop_driver *driver = cop_live_driver(live);
         status = cop_engine_run(engine, &driver, 1, &metrics);
-        bool partial = status == COP_ERR_INTERRUPTED;
-        if (partial && cop_live_gather(live) != COP_OK)
-            partial = false;
+        bool partial = status == COP_ERR_INTERRUPTED && cop_live_gather(live) == COP_OK;
         cop_live_sample sample = cop_live_sample_read(live, 0);
-        if (line->json && (status == COP_OK || partial)) {
-            cop_status printed = print_json(job, prompt, live, &metrics);
+        if (status == COP_OK || partial) {
+            cop_status printed = cop_run_output_finish(&output, job, prompt, live, &metrics);
             status = status == COP_OK ? printed : status;
-        } else if (status == COP_OK || partial) {
-            print_summary(&sample, &metrics, &state);
         }
         if (status == COP_OK && sample.stop == COP_STOP_FAILED)
             status = COP_FAIL(COP_ERR_NONFINITE,
@@ -271,6 +174,7 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                               "%u tokens: check its weights with info --model",
                               sample.generated);
     }
+    cop_live_tree_destroy(output.tree);
     cop_live_destroy(live);
     cop_engine_destroy(engine);
     return status;
@@ -281,6 +185,10 @@ static cop_status run(const run_line *line) {
     cop_job *job = NULL;
     cop_dialect_file *dialect = NULL;
     run_prompt prompt = {0};
+    if (line->tree && line->json)
+        return COP_FAIL(COP_ERR_USAGE, "--tree and --json are two forms of output: give one");
+    if (line->pace_ms && !line->tree)
+        return COP_FAIL(COP_ERR_USAGE, "--pace is for --tree");
     COP_TRY(cop_job_line_read(&line->shared, &options));
     COP_TRY(cop_job_create(&options, &job));
     cop_status status = line->dialect ? cop_dialect_open(line->dialect, &dialect) : COP_OK;
@@ -314,8 +222,12 @@ int cop_command_run(int argc, char **argv) {
          "fork and join as this dialect says: a name in configs/dialects/, or a file"},
         {"ask-paths", COP_OPTION_U32, &line.ask_paths, "K",
          "paths that the prompt asks for, where the dialect's prompt says so", .min = 1, .max = 64},
+        {"tree", COP_OPTION_FLAG, &line.tree, NULL,
+         "draw the tree of branches while it grows; the finished one where stdout is no terminal"},
+        {"pace", COP_OPTION_U32, &line.pace_ms, "MS",
+         "with --tree on a terminal: wait so long a token, to watch a fast run (0)", .max = 10000},
         {"json", COP_OPTION_FLAG, &line.json, NULL,
-         "print one object: ids, text, stop, metrics, .."},
+         "print one object: ids, text, answer, paths, stop, metrics, .."},
     };
     const cop_command_line command = {
         "run", "--model FILE --prompt TEXT [options]",

@@ -224,6 +224,8 @@ void cop__live_hear(const cop_live *live, cop_live_event_kind kind, const cop_li
                             .path = record->path_text,
                             .block = record->block,
                             .stop = record->stop};
+    if (kind == COP_LIVE_TEXT)
+        event.text = "";
     if (kind == COP_LIVE_END)
         event.success = cop__live_says_success(live, record);
     if (kind == COP_LIVE_STOP)
@@ -506,7 +508,9 @@ static cop_status live_token_taken(cop_driver *driver, cop_engine *engine, cop_b
     bool end = tokenizer && cop_tokenizer_is_end(tokenizer, sampled->token);
     if (!end)
         COP_TRY(take_text(live, engine, record, sampled->token, &token));
-    else if (record->n_path == 0)
+    else
+        cop__live_hear(live, COP_LIVE_TEXT, record); /* a token without text */
+    if (end && record->n_path == 0)
         record->ids[record->n_ids++] = sampled->token; /* counts as an id, but is no text */
     bool doubtful = is_doubtful(live, record, sampled);
     if (end && record->n_path > 0)

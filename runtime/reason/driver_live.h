@@ -38,7 +38,8 @@ typedef struct cop_script {
 
 /* What happens, as it happens, for a terminal. */
 typedef enum cop_live_event_kind {
-    COP_LIVE_TEXT, /* a branch said or was given text, which may end inside a character */
+    COP_LIVE_TEXT, /* a branch said or was given a token; its text may end inside a character, or be
+                      empty (an end of text) */
     COP_LIVE_FORK, /* a path was opened */
     COP_LIVE_END,  /* a path ended; the text it is known by has been heard */
     COP_LIVE_JOIN, /* the branch goes on after its block */

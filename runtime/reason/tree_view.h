@@ -1,16 +1,19 @@
 /* A sample's tree as text, while it grows: fed with the events of driver_live.h, drawn into a
  * buffer. It neither prints nor knows the terminal; the command writes its frames.
  *
- *   ● T75 14 13 9 2
- *   ├ <try> 14 + 13<try> 14 - 13 ..<fork>
- *   │  1 ✗ <thr> 14 + 13 27T75 27 9 2 .. <no>            81
- *   │  2 ✓ <thr> 14 - 13 1T75 9 2 1 .. <ok> ..           40
- *   │  3 · <thr> 14 * ..                                 12   (still running)
- *   ├ <join><ok> ..
+ *   T33 18 15 9 8                                                    tokens
+ *   ├ <try> 18 + 15<try> 18 - 15<try> 18 + 9<fork>                       12
+ *   │ ├ 1 ✓ …<thr> 18 + 15  33T33 33 9 8 … <ok> 18 + 15 9 - 8 33 * 1     71
+ *   │ ├ 2 › …<thr> 18 - 15  3T33 9 8 3 9 … 20 2 99 . - 5 9 14 4 45 .     76
+ *   │ └ 3 ✗ …<thr> 18 + 9   27T33 27 15 … 27 34 20 . . * . / .<no>       67
+ *   └ running · 1 ✓ 1 ✗ 1 › · 3 paths in 1 block                        226
  *
- * One row a path and one a stretch of the sample's own text; a row shows the head and the tail of a
- * text that is longer than the width ("…" between), its state and its tokens. Rows above the height
- * scroll away: a frame holds at most `height` rows and says how many came before.
+ * One row a path and one a stretch of text between a branch's forks; a row shows the head and the
+ * tail of a text that is longer than the width ("…" between), its state and its tokens: the TEXT
+ * events that were generated. › runs, ✓ said the dialect's `success`, ✗ did not, ○ was stopped, and
+ * the row says why. Before any path has succeeded one that ended is a plain •: the dialect may have
+ * no word for it. Several samples are numbered "#0", "#1". Rows above the height scroll away: a
+ * frame holds at most `height` rows and says how many came before.
  */
 #pragma once
 

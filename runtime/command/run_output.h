@@ -1,0 +1,20 @@
+/* What `run` prints: text as it is said, a tree while it grows, or one JSON object at the end. */
+#pragma once
+
+#include "command/live_tree.h"
+#include "job/job.h"
+
+typedef struct cop_run_output {
+    bool json;
+    cop_live_tree *tree; /* NULL: text */
+    cop_utf8_stream utf8;
+    bool any_path; /* text of paths was held back */
+} cop_run_output;
+
+/* A cop_live_listener; the context is a cop_run_output. */
+void cop_run_output_listen(void *output, const cop_live_event *event);
+
+/* After the run, an interrupted one included. */
+cop_status cop_run_output_finish(cop_run_output *output, const cop_job *job,
+                                 const cop_token_ids *prompt, const cop_live *live,
+                                 const cop_metrics *metrics);
