@@ -29,15 +29,50 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
     cop__report_cells(html, section);
 }
 
+/* Time and bytes of a set are shown for one run: a mean over runs with different numbers of
+ * problems at once would be a figure of none of them. */
+static void put_set_section(cop__html *html, const cop__report *report,
+                            const cop__section *section) {
+    cop__section run = cop__section_only(section, cop__report_set_run(section));
+    cop__report_set_words(html, report, section);
+    cop__report_set_answers(html, report, &run);
+    cop__report_set_curve(html, report, &run);
+    cop__report_set_load(html, section);
+    cop__report_set_differing(html, report, &run);
+    cop__report_set_methods(html, &run);
+    if (cop__section_at_once(&run, 0))
+        cop__html_printf(html,
+                         "<p>What follows is about the whole set as one run, with %u problem%s at "
+                         "once.</p>\n",
+                         cop__section_at_once(&run, 0),
+                         cop__section_at_once(&run, 0) == 1 ? "" : "s");
+    cop__report_time_bars(html, &run);
+    cop__report_bandwidth(html, report, &run);
+    cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
+    cop__report_kv_table(html, &run);
+    cop__report_kv_bars(html, &run);
+    cop__report_details(html, report, &run);
+    cop__report_cells(html, section);
+}
+
 cop_status cop_report_write(const char *folder, const char *html_path) {
     cop__report report;
     COP_TRY(cop__report_load(folder, &report));
     cop__html html = {0};
     cop__html_begin(&html, cop__json_text_at(&report, report.manifest, "title", "Coppice results"));
     cop__report_headline(&html, &report);
-    for (size_t i = 0; i < report.n_sections; i++)
-        put_section(&html, &report, report.sections[i], i < SECTIONS_WITH_TIMELINES);
+    bool sets = false;
+    for (size_t i = 0; i < report.n_sections; i++) {
+        bool set = cop__section_is_set(report.sections[i]);
+        if (set)
+            put_set_section(&html, &report, report.sections[i]);
+        else
+            put_section(&html, &report, report.sections[i], i < SECTIONS_WITH_TIMELINES);
+        sets |= set;
+    }
     cop__report_definitions(&html);
+    if (sets)
+        cop__report_set_definitions(&html);
     cop__report_provenance(&html, &report);
     cop__html_end(&html);
     cop_status status = html.status;

@@ -124,10 +124,11 @@ void cop__report_time_bars(cop__html *html, const cop__section *section) {
     double left = gutter_of(section), scale = (WIDTH - left - RIGHT) / max;
     double row = 58, height = section->n_methods * row + 2;
     cop__html_printf(html,
-                     "<p class=\"small soft\">Mean over %u problem%s. Every term is timed; only "
+                     "<p class=\"small soft\">Mean over %u %s%s. Every term is timed; only "
                      "the remainder is a difference. The thin bar below splits decode + straggler "
                      "by the calibrated cost function: it is <b>modelled</b>, not measured.</p>",
-                     section->n_common, section->n_common == 1 ? "" : "s");
+                     section->n_common, cop__section_noun(section),
+                     section->n_common == 1 ? "" : "s");
     put_time_legend(html);
     cop__html_printf(html,
                      "<svg viewBox=\"0 0 %d %.0f\" role=\"img\"><title>Wall clock by term, one "

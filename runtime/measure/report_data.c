@@ -16,6 +16,16 @@ const cop__figure_info *cop__figure_info_of(cop__figure figure) {
     return &figures[figure];
 }
 
+static const cop__figure_info set_figures[] = {
+#define COP_SET_FIGURE_INFO(name, path, unit, text) {path, text, COP_UNIT_##unit},
+    COP_SET_FIGURE_MAP(COP_SET_FIGURE_INFO)
+#undef COP_SET_FIGURE_INFO
+};
+
+const cop__figure_info *cop__set_figure_info(cop__set_figure figure) {
+    return &set_figures[figure];
+}
+
 const json_t *cop__json_at(const json_t *object, const char *path) {
     while (object && *path) {
         char key[64];
@@ -55,16 +65,28 @@ static const char *name_at(const cop__report *report, const json_t *line, const 
 /* What must agree for two figures to stand in one table, in words; from the lines alone, since the
  * manifest is the same for all of them. */
 static const char *setting_of(const cop__report *report, const json_t *line) {
-    static const char *const keys[] = {"model",  "arithmetic", "compute", "backend",
-                                       "device", "isa",        "threads", "clock"};
+    static const struct {
+        const char *key, *after;
+        int most; /* characters */
+    } keys[] = {{"set", "", 64},
+                {"problems", " problems", 16},
+                {"set_sha256", " (SHA-256)", 8},
+                {"model", "", 64},
+                {"arithmetic", "", 64},
+                {"compute", "", 64},
+                {"backend", "", 64},
+                {"device", "", 64},
+                {"isa", "", 64},
+                {"threads", " threads", 16},
+                {"clock", "", 64}};
     char text[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const char *part = name_at(report, line, keys[i]);
+        const char *part = name_at(report, line, keys[i].key);
         if (!*part || used + 1 >= sizeof text)
             continue;
-        int more = snprintf(text + used, sizeof text - used, "%s%s%s", used ? " · " : "", part,
-                            strcmp(keys[i], "threads") == 0 ? " threads" : "");
+        int more = snprintf(text + used, sizeof text - used, "%s%.*s%s", used ? " · " : "",
+                            keys[i].most, part, keys[i].after);
         used =
             more < 0 || used + (size_t)more >= sizeof text ? sizeof text - 1 : used + (size_t)more;
     }
@@ -105,20 +127,37 @@ static uint32_t index_of(const char **names, uint32_t *count, uint32_t max, cons
     return (*count)++;
 }
 
+double cop__json_measure(const json_t *value) {
+    double number = json_is_number(value) ? json_number_value(value) : NAN;
+    return fabs(number) <= COP_MEASURE_MAX ? number : NAN;
+}
+
+/* A running mean; a figure that one of the repeats lacks is missing. */
+static void add_value(double *mean, double number, uint32_t repeats) {
+    *mean += (number - *mean) / repeats;
+}
+
 static void add_values(cop__cell *cell, const json_t *line) {
     const json_t *metrics = json_object_get(line, "metrics");
-    /* A running mean; a figure that one of the repeats lacks is missing. */
-    double n = ++cell->repeats;
+    cell->repeats++;
     for (int f = 0; f < COP_FIG_COUNT; f++) {
         const json_t *value = cop__json_at(metrics, figures[f].name);
-        double number = json_is_number(value) ? json_number_value(value) : NAN;
-        cell->value[f] += (number - cell->value[f]) / n;
+        add_value(&cell->value[f], json_is_number(value) ? json_number_value(value) : NAN,
+                  cell->repeats);
     }
+    for (int f = 0; f < COP_SET_FIGURES; f++)
+        add_value(&cell->set_value[f], cop__json_measure(cop__json_at(line, set_figures[f].name)),
+                  cell->repeats);
     cell->invalid |= json_is_false(json_object_get(metrics, "valid"));
     cell->extrapolated |= json_is_true(json_object_get(line, "extrapolated"));
     cell->random |= json_is_true(cop__json_at(line, "model.random")) ||
                     json_is_true(json_object_get(line, "random")) ||
                     json_is_true(json_object_get(line, "random_weights"));
+}
+
+static uint32_t count_at(const json_t *line, const char *key) {
+    json_int_t count = json_integer_value(json_object_get(line, key));
+    return count > 0 && count <= UINT32_MAX ? (uint32_t)count : 0;
 }
 
 static cop_status add_line(cop__report *report, const json_t *line) {
@@ -143,15 +182,37 @@ static cop_status add_line(cop__report *report, const json_t *line) {
                              .problem = problem,
                              .method = method,
                              .tokens_from = cop__json_text_at(report, line, "tokens_from", ""),
+                             .at_once = count_at(line, "at_once"),
                              .line = line};
     }
+    cop__repeat *repeat = cop_arena_calloc(report->arena, 1, sizeof *repeat);
+    if (!repeat)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the report of %s", report->folder);
+    repeat->line = line;
+    *((*slot)->last ? &(*slot)->last->next : &(*slot)->first) = repeat;
+    (*slot)->last = repeat;
     add_values(*slot, line);
     return COP_OK;
 }
 
-/* The control is what the others are set against: the same work in one sequence. */
+/* Does a method that solves problems never fork, by its dialect? */
+static bool is_sequential(const cop__section *section, uint32_t method) {
+    for (uint32_t p = 0; p < section->n_problems; p++) {
+        const cop__cell *cell = cop__section_cell(section, p, method);
+        const char *join = cell ? json_string_value(json_object_get(cell->line, "join")) : NULL;
+        if (join)
+            return strcmp(join, "none") == 0;
+    }
+    return false;
+}
+
+/* The control is what the others are set against: the same work in one sequence, or, where
+ * problems are solved live, the method that does not fork. */
 static void put_control_first(cop__section *section) {
     static const char *const controls[] = {"flattened", "serial", "sequential"};
+    for (uint32_t m = 0; cop__section_is_set(section) && m < section->n_methods; m++)
+        if (section->control < 0 && is_sequential(section, m))
+            section->control = (int)m;
     for (size_t c = 0; c < sizeof controls / sizeof controls[0] && section->control < 0; c++)
         for (uint32_t m = 0; m < section->n_methods; m++)
             if (strcmp(section->methods[m], controls[c]) == 0)
@@ -209,6 +270,24 @@ bool cop__cell_has_placeholders(const cop__cell *cell) {
 
 cop__cell *cop__section_cell(const cop__section *section, uint32_t problem, uint32_t method) {
     return section->cells[problem * COP_METHODS_MAX + method];
+}
+
+bool cop__section_is_set(const cop__section *section) {
+    return strcmp(section->group, "problems") == 0;
+}
+
+const char *cop__section_noun(const cop__section *section) {
+    return cop__section_is_set(section) ? "run" : "problem";
+}
+
+cop__section cop__section_only(const cop__section *section, uint32_t problem) {
+    cop__section only = *section;
+    only.problems[0] = section->problems[problem];
+    only.n_problems = 1;
+    only.cells = section->cells + (size_t)problem * COP_METHODS_MAX;
+    only.n_common = cop__section_is_common(&only, 0);
+    only.left_out = 0;
+    return only;
 }
 
 bool cop__section_is_common(const cop__section *section, uint32_t problem) {

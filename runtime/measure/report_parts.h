@@ -11,6 +11,27 @@ void cop__report_bandwidth(cop__html *html, const cop__report *report, const cop
 void cop__report_definitions(cop__html *html);
 void cop__report_provenance(cop__html *html, const cop__report *report);
 
+/* A problem set that was solved live (group "problems"). A `run` is a section that holds one run of
+ * the set alone: cop__section_only of cop__report_set_run, the smallest number of problems at once
+ * that every method has.
+ *
+ * report_problems.c */
+uint32_t cop__report_set_run(const cop__section *section);
+void cop__report_set_words(cop__html *html, const cop__report *report, const cop__section *section);
+void cop__report_set_answers(cop__html *html, const cop__report *report, const cop__section *run);
+void cop__report_set_methods(cop__html *html, const cop__section *run);
+void cop__report_set_differing(cop__html *html, const cop__report *report, const cop__section *run);
+void cop__report_set_definitions(cop__html *html);
+void cop__report_set_heading(cop__html *html, const char *title, cop__set_figure figure);
+
+/* report_problems_curve.c: accuracy under a limit of the longest path. */
+void cop__report_set_curve(cop__html *html, const cop__report *report, const cop__section *run);
+
+/* report_problems_load.c: latency and throughput by the number of problems at once; nothing when
+ * there is but one number. */
+void cop__report_set_load(cop__html *html, const cop__section *section);
+uint32_t cop__section_at_once(const cop__section *section, uint32_t problem); /* 0: not said */
+
 /* report_tables.c */
 void cop__report_summary(cop__html *html, const cop__section *section);
 void cop__report_problems(cop__html *html, const cop__section *section);

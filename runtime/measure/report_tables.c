@@ -309,9 +309,10 @@ void cop__report_kv_table(cop__html *html, const cop__section *section) {
 void cop__report_details(cop__html *html, const cop__report *report, const cop__section *section) {
     (void)report;
     cop__html_printf(html,
-                     "<details><summary>All figures, means over %u problem%s</summary><div "
+                     "<details><summary>All figures, means over %u %s%s</summary><div "
                      "class=\"scroll\"><table><thead><tr><th>figure</th>",
-                     section->n_common, section->n_common == 1 ? "" : "s");
+                     section->n_common, cop__section_noun(section),
+                     section->n_common == 1 ? "" : "s");
     for (uint32_t m = 0; m < section->n_methods; m++) {
         cop__html_put(html, "<th class=\"n\">");
         cop__html_text_cut(html, section->methods[m], 28);

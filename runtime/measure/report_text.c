@@ -122,9 +122,9 @@ static void put_what(cop__html *html, const cop__report *report) {
     for (size_t i = 0; i < report->n_sections; i++) {
         const cop__section *section = report->sections[i];
         cop__html_put(html, i ? "; " : "");
-        cop__html_printf(html, "%u problem%s by %u method%s (", section->n_problems,
-                         section->n_problems == 1 ? "" : "s", section->n_methods,
-                         section->n_methods == 1 ? "" : "s");
+        cop__html_printf(html, "%u %s%s by %u method%s (", section->n_problems,
+                         cop__section_noun(section), section->n_problems == 1 ? "" : "s",
+                         section->n_methods, section->n_methods == 1 ? "" : "s");
         for (uint32_t m = 0; m < section->n_methods && m < 8; m++) {
             cop__html_put(html, m ? ", " : "");
             cop__html_text_cut(html, section->methods[m], 40);

@@ -237,6 +237,16 @@ cop_status cop_results_trace(cop_results *results, const char *cell, const char 
     return status;
 }
 
+cop_status cop_results_file(cop_results *results, const char *name, const void *data,
+                            size_t bytes) {
+    if (!name[0] || name[0] == '.' || strchr(name, '/'))
+        return COP_FAIL(COP_ERR_INTERNAL, "\"%.60s\" is no name for a file of %s", name,
+                        results->folder);
+    char path[COP_FILE_PATH_BYTES];
+    COP_TRY(cop__path_join(results->folder, name, path));
+    return cop__file_replace(path, data, bytes);
+}
+
 cop_status cop_results_read(const char *folder, json_t **manifest, cop_results_visit *each,
                             void *context) {
     char manifest_path[COP_FILE_PATH_BYTES], lines_path[COP_FILE_PATH_BYTES];

@@ -7,6 +7,7 @@
  * "method": .., "metrics": {..}, .., "crc": "xxxxxxxx"}; flushed to disk after each line. NaN is
  * null, with "<name>_why". The checksum is that of the line's bytes without the member "crc".
  *   trace-<cell>.json Chrome traces
+ *   answers-<cell>.jsonl  what each problem of a set was answered, a line each
  *
  * Opening an existing folder resumes it: complete lines with a good checksum count as done, a torn
  * last line is cut off (and reported), a manifest of another config or model is an error that names
@@ -50,6 +51,10 @@ cop_status cop_results_append(cop_results *results, const char *cell, uint32_t r
 /* The trace of a cell's first measurement; later calls for the same cell change nothing. */
 cop_status cop_results_trace(cop_results *results, const char *cell, const char *title,
                              const cop_timeline *timeline);
+
+/* A file of its own beside them ("answers-<cell>.jsonl"), whole or not at all; one that is there
+ * already is replaced. `name` is no path. */
+cop_status cop_results_file(cop_results *results, const char *name, const void *data, size_t bytes);
 
 /* metrics <-> JSON object with the names of bench/METRICS.md: {"time": {"wall_ms": .., "terms_ms":
  * {..}, "remainder_ms", "remainder_share", ..}, "tokens": {..}, "steps": {..}, "kv": {..}, ..}. */
