@@ -67,25 +67,17 @@ static const char *text_of(const json_t *record, const char *key) {
     return text ? text : "-";
 }
 
-void cop_table_row(void *context, const json_t *record, const cop_metrics *m) {
-    cop_table *table = context;
-    cop_progress_clear();
-    if (table->quiet)
-        return;
-    if (table->json) {
-        json_t *line = json_copy((json_t *)record);
-        json_object_set_new(line, "metrics", cop_metrics_to_json(m));
-        char *text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
-        if (text)
-            puts(text);
-        free(text);
-        json_decref(line);
-        fflush(stdout);
-        return;
-    }
-    if (!table->begun)
-        print_header();
-    table->begun = true;
+static void print_json(const json_t *record, const cop_metrics *m) {
+    json_t *line = json_copy((json_t *)record);
+    json_object_set_new(line, "metrics", cop_metrics_to_json(m));
+    char *text = json_dumps(line, JSON_COMPACT | JSON_ENSURE_ASCII);
+    if (text)
+        puts(text);
+    free(text);
+    json_decref(line);
+}
+
+static void print_run(const json_t *record, const cop_metrics *m) {
     double seconds = (double)m->wall_ns / 1e9;
     printf(
         "%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu\n",
@@ -96,5 +88,52 @@ void cop_table_row(void *context, const json_t *record, const cop_metrics *m) {
         (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
         (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
         (unsigned long long)m->kv_pages_peak);
+}
+
+static double number_of(const json_t *record, const char *key) {
+    return json_number_value(json_object_get(record, key));
+}
+
+static void print_problems_header(bool below) {
+    printf("%s%-12s %-24s %7s %8s %-18s %7s %8s %8s %10s %9s\n", below ? "\n" : "", "set", "method",
+           "at once", "accuracy", "95 % interval", "wrong", "tokens", "longest", "latency ms",
+           "wall s");
+}
+
+static void print_problems(const json_t *record, const cop_metrics *m) {
+    const json_t *accuracy = json_object_get(record, "accuracy");
+    char share[16] = "ungraded", interval[32] = "", wrong[16] = "-";
+    if (json_is_number(json_object_get(accuracy, "share"))) {
+        snprintf(share, sizeof share, "%.3f", number_of(accuracy, "share"));
+        snprintf(interval, sizeof interval, "[%.3f .. %.3f]", number_of(accuracy, "low"),
+                 number_of(accuracy, "high"));
+        snprintf(wrong, sizeof wrong, "%.3f", number_of(record, "wrong_claims"));
+    }
+    printf("%-12.12s %-24.24s %7lld %8s %-18s %7s %8.1f %8.1f %10.2f %9.3f\n",
+           text_of(record, "set"), text_of(record, "method"),
+           (long long)json_integer_value(json_object_get(record, "at_once")), share, interval,
+           wrong, number_of(record, "tokens_mean"), number_of(record, "longest_mean"),
+           number_of(json_object_get(record, "latency_ms"), "mean"), (double)m->wall_ns / 1e9);
+}
+
+void cop_table_row(void *context, const json_t *record, const cop_metrics *m) {
+    cop_table *table = context;
+    cop_progress_clear();
+    if (table->quiet)
+        return;
+    bool problems = strcmp(text_of(record, "group"), "problems") == 0;
+    if (table->json) {
+        print_json(record, m);
+    } else if (problems) {
+        if (!table->problems_begun)
+            print_problems_header(table->begun);
+        table->problems_begun = true;
+        print_problems(record, m);
+    } else {
+        if (!table->begun)
+            print_header();
+        table->begun = true;
+        print_run(record, m);
+    }
     fflush(stdout);
 }

@@ -65,9 +65,10 @@ void cop_progress_clear(void);
 /* Says on stderr what resuming a result folder found, when it found something. */
 void cop_results_say_note(void *context, const char *note);
 
-/* One row of the table of results; the first call prints the header. */
+/* One row of the table of results; the first call prints the header. Problem sets have a table of
+ * their own below it. */
 typedef struct cop_table {
-    bool begun;
+    bool begun, problems_begun;
     bool json; /* print the record as a line of JSON instead */
     bool quiet;
 } cop_table;

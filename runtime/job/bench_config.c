@@ -6,30 +6,29 @@
 
 #include "base/memory.h"
 #include "base/sha256.h"
-#include "config/json.h"
 #include "config/paths.h"
 
-static cop_status keep_text(cop_bench_config *c, const char *text, const char **out) {
+cop_status cop__bench_keep_text(cop_bench_config *c, const char *text, const char **out) {
     *out = cop_arena_strndup(c->arena, text, strlen(text));
     return *out ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
 }
 
-static cop_status keep_path(cop_bench_config *c, const char *config, const cop_json *object,
-                            const char *key, cop_json_presence presence, const char **out) {
+cop_status cop__bench_keep_path(cop_bench_config *c, const char *config, const cop_json *object,
+                                const char *key, cop_json_presence presence, const char **out) {
     const char *text = NULL;
     COP_TRY(cop_json_text(object, key, presence, &text));
     if (!text)
         return COP_OK;
     char path[COP_PATH_BYTES];
     COP_TRY(cop_path_beside(config, text, path));
-    return keep_text(c, path, out);
+    return cop__bench_keep_text(c, path, out);
 }
 
 static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
     cop_job_options *job = &c->job;
     cop_job_options_default(job);
-    COP_TRY(keep_path(c, path, root, "model", COP_JSON_OPTIONAL, &job->model));
-    COP_TRY(keep_path(c, path, root, "random", COP_JSON_OPTIONAL, &job->random));
+    COP_TRY(cop__bench_keep_path(c, path, root, "model", COP_JSON_OPTIONAL, &job->model));
+    COP_TRY(cop__bench_keep_path(c, path, root, "random", COP_JSON_OPTIONAL, &job->random));
     if (!job->model && !job->random)
         return cop_json_fail(root, "model", "name a model file, or a shape file as \"random\"");
     if (job->model && access(job->model, R_OK) != 0 && job->random) {
@@ -85,7 +84,8 @@ static cop_status read_methods(const cop_json *joins, cop_bench_replay *out) {
 static cop_status read_replay(cop_bench_config *c, const char *path, const cop_json *object,
                               cop_bench_replay *out) {
     COP_TRY(COP_JSON_ONLY(object, "trajectories", "ids", "joins"));
-    COP_TRY(keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED, &out->trajectories));
+    COP_TRY(cop__bench_keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED,
+                                 &out->trajectories));
     cop_json ids, joins;
     COP_TRY(cop_json_array(object, "ids", COP_JSON_OPTIONAL, &ids));
     COP_TRY(cop_json_array(object, "joins", COP_JSON_OPTIONAL, &joins));
@@ -97,7 +97,7 @@ static cop_status read_replay(cop_bench_config *c, const char *path, const cop_j
         cop_json item = cop_json_at(&ids, i);
         const char *id;
         COP_TRY(cop_json_text(&item, NULL, COP_JSON_REQUIRED, &id));
-        COP_TRY(keep_text(c, id, &out->ids[i]));
+        COP_TRY(cop__bench_keep_text(c, id, &out->ids[i]));
     }
     return read_methods(&joins, out);
 }
@@ -131,8 +131,8 @@ static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_
                           "top_k", "top_p", "min_p", "prune"));
     COP_TRY(cop_json_text(object, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop_json_text(object, "prompt", COP_JSON_REQUIRED, &out->prompt));
-    COP_TRY(keep_text(c, out->name, &out->name));
-    COP_TRY(keep_text(c, out->prompt, &out->prompt));
+    COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
+    COP_TRY(cop__bench_keep_text(c, out->prompt, &out->prompt));
     COP_TRY(cop_json_bool(object, "chat", COP_JSON_OPTIONAL, &out->chat));
     COP_TRY(cop_json_u32(object, "n", 1, 256, COP_JSON_REQUIRED, &out->n_samples));
     COP_TRY(cop_json_u32(object, "max_tokens", 1, 1u << 20, COP_JSON_REQUIRED, &out->max_tokens));
@@ -150,23 +150,41 @@ static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_
     return read_prune(&prune, out);
 }
 
+static cop_status read_problem_sets(cop_bench_config *c, const char *path,
+                                    const cop_json *problems) {
+    for (uint32_t i = 0; i < c->n_problems; i++) {
+        cop_json item = cop_json_at(problems, i);
+        COP_TRY(cop__bench_problems_read(c, path, &item, &c->problems[i]));
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(c->problems[k].name, c->problems[i].name) == 0)
+                return cop_json_fail(&item, "name", "\"%s\" names two problem sets",
+                                     c->problems[i].name);
+        }
+    }
+    return COP_OK;
+}
+
 static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
     COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "page_tokens",
                           "pages", "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
-                          "allow_extrapolation", "replay", "samples"));
+                          "allow_extrapolation", "replay", "samples", "problems"));
     COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
-    COP_TRY(keep_text(c, c->name, &c->name));
+    COP_TRY(cop__bench_keep_text(c, c->name, &c->name));
     COP_TRY(read_job(c, path, root));
-    cop_json replays, samples;
+    cop_json replays, samples, problems;
     COP_TRY(cop_json_array(root, "replay", COP_JSON_OPTIONAL, &replays));
     COP_TRY(cop_json_array(root, "samples", COP_JSON_OPTIONAL, &samples));
+    COP_TRY(cop_json_array(root, "problems", COP_JSON_OPTIONAL, &problems));
     c->n_replays = (uint32_t)cop_json_count(&replays);
     c->n_samples = (uint32_t)cop_json_count(&samples);
-    if (c->n_replays + c->n_samples == 0)
-        return cop_json_fail(root, NULL, "nothing to run: give \"replay\" or \"samples\"");
+    c->n_problems = (uint32_t)cop_json_count(&problems);
+    if (c->n_replays + c->n_samples + c->n_problems == 0)
+        return cop_json_fail(root, NULL,
+                             "nothing to run: give \"replay\", \"samples\" or \"problems\"");
     c->replays = cop_arena_calloc(c->arena, c->n_replays + 1, sizeof *c->replays);
     c->samples = cop_arena_calloc(c->arena, c->n_samples + 1, sizeof *c->samples);
-    if (!c->replays || !c->samples)
+    c->problems = cop_arena_calloc(c->arena, c->n_problems + 1, sizeof *c->problems);
+    if (!c->replays || !c->samples || !c->problems)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
     for (uint32_t i = 0; i < c->n_replays; i++) {
         cop_json item = cop_json_at(&replays, i);
@@ -181,7 +199,7 @@ static cop_status read_config(cop_bench_config *c, const char *path, const cop_j
                                      c->samples[i].name);
         }
     }
-    return COP_OK;
+    return read_problem_sets(c, path, &problems);
 }
 
 cop_status cop_bench_config_load(const char *path, cop_bench_config **out) {
@@ -239,21 +257,30 @@ cop_status cop_bench_config_list(const cop_bench_config *c, cop_buffer *out) {
     for (uint32_t i = 0; i < c->n_samples; i++)
         COP_TRY(cop_buffer_printf(out, "samples  %-24s %u, three rows     x %u\n",
                                   c->samples[i].name, c->samples[i].n_samples, c->repeats));
+    for (uint32_t i = 0; i < c->n_problems; i++)
+        COP_TRY(cop__bench_problems_list(&c->problems[i], c->repeats, out));
     return COP_OK;
+}
+
+static json_t *hash_of(const char *path) {
+    char hex[COP_SHA256_HEX_BYTES];
+    /* A file that is missing: reading it will fail, and say so. */
+    return json_string(cop_sha256_of_file(path, hex) == COP_OK ? hex : "missing");
 }
 
 json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_t *out = json_deep_copy(c->source);
     if (!out)
         return NULL;
-    json_t *hashes = json_array();
-    for (uint32_t i = 0; i < c->n_replays; i++) {
-        char hex[COP_SHA256_HEX_BYTES] = "missing";
-        if (cop_sha256_of_file(c->replays[i].trajectories, hex) != COP_OK)
-            strcpy(hex, "missing"); /* reading it will fail, and say so */
-        json_array_append_new(hashes, json_string(hex));
-    }
-    json_object_set_new(out, "trajectories_sha256", hashes);
+    json_t *trajectories = json_array(), *sets = json_array();
+    for (uint32_t i = 0; i < c->n_replays; i++)
+        json_array_append_new(trajectories, hash_of(c->replays[i].trajectories));
+    for (uint32_t i = 0; i < c->n_problems; i++)
+        json_array_append_new(sets, hash_of(c->problems[i].set));
+    json_object_set_new(out, "trajectories_sha256", trajectories);
+    if (c->n_problems > 0)
+        json_object_set(out, "problem_sets_sha256", sets);
+    json_decref(sets);
     json_object_set_new(out, "compute", json_string(cop_arith_name(c->job.arith)));
     json_object_set_new(out, "repeats", json_integer(c->repeats));
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));

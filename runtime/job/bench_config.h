@@ -8,11 +8,21 @@
  * ..]}], "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,
  *               "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0,
  *               "prune": {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4,
- *                         "keep_percent": 90}}]}
- * Paths are relative to the config file. Unknown keys are errors.
+ *                         "keep_percent": 90}}],
+ *  "problems": [{"name": "countdown", "set": "X.jsonl", "first": 200, "checker": "countdown",
+ *                "max_tokens": 2000, "max_paths": 24, "at_once": [1, 8, 64], "temperature": 0,
+ *                "top_k": 0, "top_p": 1, "min_p": 0, "methods": [
+ *      {"name": "message", "dialect": "countdown-message", "ask_paths": 5, "max_blocks": 4,
+ *       "max_tokens": 0, "prune": {"budget_tokens": 400, "window": 16, "warmup": 50,
+ *       "keep_percent": 90}, "join_policy": {"quorum": 1, "finisher": "success",
+ *       "deadline_tokens": 0, "losers": "drop"}}]}]}
+ * finisher: "success" or "any"; losers: "drop" or "keep_partial". A dialect is a name, or a file
+ * when it holds a '/' or ends in .json. Paths are relative to the config file. Unknown keys are
+ * errors.
  */
 #pragma once
 
+#include "config/json.h"
 #include "job/job.h"
 
 typedef struct cop_bench_replay {
@@ -34,4 +44,18 @@ struct cop_bench_config {
     uint32_t n_replays;
     cop_samples_job *samples;
     uint32_t n_samples;
+    cop_problems_job *problems;
+    uint32_t n_problems;
 };
+
+/* What the files of the config share: texts and paths that live as long as it does. */
+cop_status cop__bench_keep_text(cop_bench_config *config, const char *text, const char **out);
+/* `path` is the config's own; *out stays as it is when an optional key is missing. */
+cop_status cop__bench_keep_path(cop_bench_config *config, const char *path, const cop_json *object,
+                                const char *key, cop_json_presence presence, const char **out);
+
+/* One item of "problems". */
+cop_status cop__bench_problems_read(cop_bench_config *config, const char *path,
+                                    const cop_json *object, cop_problems_job *out);
+cop_status cop__bench_problems_list(const cop_problems_job *problems, uint32_t repeats,
+                                    cop_buffer *out);

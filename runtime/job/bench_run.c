@@ -29,6 +29,15 @@ static cop_status run_all(const cop_bench_config *c, cop_job *job, cop_results *
         samples.context = run->context;
         COP_TRY(cop_job_samples(job, &samples));
     }
+    for (uint32_t i = 0; i < c->n_problems; i++) {
+        cop_problems_job problems = c->problems[i];
+        problems.repeats = c->repeats;
+        problems.results = results;
+        problems.listener = run->listener;
+        problems.progress = run->progress;
+        problems.context = run->context;
+        COP_TRY(cop_job_problems(job, &problems));
+    }
     return COP_OK;
 }
 

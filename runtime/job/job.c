@@ -106,7 +106,7 @@ cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *
                                  .chunk_tail_tokens = o->chunk_tail_tokens,
                                  .tile_slots = o->tile_slots,
                                  .max_branches = size->branches,
-                                 .max_rows = o->max_rows,
+                                 .max_rows = o->max_rows ? o->max_rows : size->rows,
                                  .max_positions = positions,
                                  .seed = o->seed,
                                  .timeline = timeline,

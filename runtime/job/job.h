@@ -57,6 +57,7 @@ typedef struct cop_job_size {
     uint32_t segments; /* segments held at once at most: each may waste most of a page */
     uint32_t branches;
     uint32_t positions; /* longest flattened sequence, prompt included */
+    uint32_t rows;      /* of a step; 0: the engine's default */
     const char *what;   /* names the work in errors */
 } cop_job_size;
 cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,

@@ -1,0 +1,87 @@
+/* What the three files of the problems job share. Nothing else includes this, but its test.
+ *
+ * A cell is one method at one number of problems at once. job_problems.c walks the cells,
+ * job_problems_cell.c encodes the prompts and runs one, job_problems_record.c makes its line and
+ * its answers. All that a run keeps of a problem is a cop__problem_outcome and the ids that it
+ * said, in arrays made before the run: nothing is allocated while it runs.
+ */
+#pragma once
+
+#include "base/sha256.h"
+#include "job/job_internal.h"
+#include "reason/checker.h"
+#include "reason/problem_set.h"
+
+/* What the problems of a set are given under one method, encoded: one after another. */
+typedef struct cop__problem_prompts {
+    cop_dialect_file *file;
+    const cop_dialect *dialect;
+    cop_token_ids prompts, spawns;  /* spawns: message joins only */
+    size_t *prompt_end, *spawn_end; /* [count] */
+    uint32_t longest_prompt, longest_spawn;
+    char sha256[COP_SHA256_HEX_BYTES]; /* of all ids: a dialect that changed is another cell */
+} cop__problem_prompts;
+
+typedef struct cop__problem_outcome {
+    cop_grade grade;
+    cop_stop stop;
+    uint64_t begin_ns, end_ns; /* since its run began */
+    uint64_t longest, tokens;  /* tokens of the longest thread; generated tokens */
+    uint64_t hash;             /* of its ids and its paths' */
+    uint32_t forks, paths, cancelled;
+    bool well_formed, claimed;
+    double lowest_confidence;
+    size_t first_id; /* in the cell's ids */
+    uint32_t n_ids;
+    size_t text_bytes, answer_at, answer_bytes; /* in the text of its ids */
+} cop__problem_outcome;
+
+typedef struct cop__problem_cell {
+    cop_job *job;
+    const cop_problems_job *what;
+    const cop_problems_method *method;
+    const cop_problem_set *set;
+    const cop_checker *checker;
+    const cop__problem_prompts *prompts;
+    const char *problem; /* "countdown x 8" */
+    uint32_t at_once;
+    uint32_t done, total; /* cells, for progress */
+    /* of its run */
+    cop__problem_outcome *outcomes; /* [set->count] */
+    int32_t *ids;                   /* of all problems, in the order in which they ended */
+    size_t n_ids, max_ids;
+    uint32_t positions; /* that the engine had */
+    double threshold;   /* -INFINITY: none was set */
+    cop_metrics metrics;
+} cop__problem_cell;
+
+/* Encodes what every problem is given; `out` is zeroed, and released by the caller either way. */
+cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set *set,
+                                       const cop_problems_method *method,
+                                       cop__problem_prompts *out);
+void cop__problem_prompts_release(cop__problem_prompts *prompts);
+
+uint32_t cop__problem_max_tokens(const cop__problem_cell *cell);
+uint32_t cop__problem_max_paths(const cop__problem_cell *cell); /* 0 where nothing forks */
+
+/* Runs every problem of the set once, and keeps its outcome. */
+cop_status cop__problem_cell_run(cop__problem_cell *cell);
+void cop__problem_cell_release(cop__problem_cell *cell);
+
+/* Whether a problem's tokens may depend on what the rules see of its other paths' progress: then
+ * they are not held against another number at once. */
+bool cop__problem_rules_look_across(const cop_problems_method *method);
+
+/* The tokens that a method gave at first, which every other number at once must give as well. */
+typedef struct cop__problem_reference {
+    uint64_t *hash;   /* [count] */
+    uint32_t at_once; /* 0: nothing was run yet */
+} cop__problem_reference;
+
+/* The first call fills the reference, the others compare: ERR_MISMATCH names the problem. */
+cop_status cop__problem_compare(const cop__problem_cell *cell, cop__problem_reference *reference);
+
+/* One line of results.jsonl; new object, NULL without memory. */
+json_t *cop__problem_record(const cop__problem_cell *cell, const cop__problem_reference *reference);
+/* JSON lines: what each problem was answered. */
+cop_status cop__problem_answers(const cop__problem_cell *cell, cop_buffer *out);

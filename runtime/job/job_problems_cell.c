@@ -1,0 +1,378 @@
+/* One run of a cell: an engine for so many problems at once, a driver for each of these places, and
+ * a queue that hands the problems out and takes down what became of them. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "job/job_problems.h"
+
+enum {
+    DEFAULT_PATHS = 64,
+    HEADER_TOKENS = 64,       /* what a path may be given at most */
+    ROWS_SPARE = 512,         /* headers and joins of a step */
+    PROMPT_ROWS_LIMIT = 8192, /* prompts that begin together; more of them take another step */
+    CALIBRATION_BRANCHES = 17 /* decodes up to 16 beside their prompt */
+};
+
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) { /* FNV-1a */
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ ((const uint8_t *)data)[i]) * 0x100000001b3ull;
+    return hash;
+}
+
+static const uint64_t hash_begin = 0xcbf29ce484222325ull;
+
+/* ---- prompts ---- */
+
+static cop_status encode_one(const cop_job *job, const cop_dialect *dialect, const char *pattern,
+                             const cop_problem_entry *problem, uint32_t paths, cop_token_ids *ids) {
+    cop_buffer text = {0};
+    cop_status status = cop_dialect_fill(dialect, pattern, problem->prompt.text,
+                                         problem->prompt.bytes, paths, &text);
+    if (status == COP_OK)
+        status = cop_tokenizer_encode(cop_model_tokenizer(job->model), text.data ? text.data : "",
+                                      text.bytes, (cop_encode_options){0}, ids);
+    cop_buffer_release(&text);
+    return status;
+}
+
+static uint32_t length_at(const size_t *end, uint32_t i) {
+    return (uint32_t)(end[i] - (i ? end[i - 1] : 0));
+}
+
+static cop_status encode_all(const cop_job *job, const cop_problem_set *set, const char *pattern,
+                             uint32_t paths, cop__problem_prompts *out, cop_token_ids *ids,
+                             size_t *end, uint32_t *longest) {
+    for (uint32_t i = 0; i < set->count; i++) {
+        cop_status status = encode_one(job, out->dialect, pattern, &set->list[i], paths, ids);
+        end[i] = ids->count;
+        if (status == COP_OK && length_at(end, i) == 0)
+            status = COP_FAIL(COP_ERR_CONFIG, "dialect %s makes an empty prompt of it",
+                              out->dialect->name);
+        if (status != COP_OK)
+            return cop_status_prefix(status, "problem %s", set->list[i].id);
+        *longest = length_at(end, i) > *longest ? length_at(end, i) : *longest;
+    }
+    return COP_OK;
+}
+
+cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set *set,
+                                       const cop_problems_method *method,
+                                       cop__problem_prompts *out) {
+    COP_TRY(cop_dialect_open(method->dialect, &out->file));
+    out->dialect = cop_dialect_of(out->file);
+    out->prompt_end = cop_calloc(set->count, sizeof *out->prompt_end);
+    out->spawn_end = cop_calloc(set->count, sizeof *out->spawn_end);
+    if (!out->prompt_end || !out->spawn_end)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u prompts", set->count);
+    COP_TRY(encode_all(job, set, out->dialect->prompt, method->ask_paths, out, &out->prompts,
+                       out->prompt_end, &out->longest_prompt));
+    if (out->dialect->join == COP_JOIN_MESSAGE)
+        COP_TRY(encode_all(job, set, out->dialect->spawn_prompt, method->ask_paths, out,
+                           &out->spawns, out->spawn_end, &out->longest_spawn));
+    cop_sha256 sha;
+    cop_sha256_begin(&sha);
+    cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
+    if (out->spawns.count > 0)
+        cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));
+    cop_sha256_finish(&sha, out->sha256);
+    return COP_OK;
+}
+
+void cop__problem_prompts_release(cop__problem_prompts *prompts) {
+    cop_dialect_close(prompts->file);
+    cop_token_ids_release(&prompts->prompts);
+    cop_token_ids_release(&prompts->spawns);
+    cop_free(prompts->prompt_end);
+    cop_free(prompts->spawn_end);
+}
+
+/* ---- sizes ---- */
+
+uint32_t cop__problem_max_tokens(const cop__problem_cell *cell) {
+    return cell->method->max_tokens ? cell->method->max_tokens : cell->what->max_tokens;
+}
+
+uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
+    if (cell->prompts->dialect->join == COP_JOIN_NONE)
+        return 0;
+    return cell->what->max_paths ? cell->what->max_paths : DEFAULT_PATHS;
+}
+
+/* Tokens that one problem's branches hold together, each computed once. */
+static uint64_t tokens_of(const cop__problem_cell *cell) {
+    uint64_t paths = cop__problem_max_paths(cell);
+    return (uint64_t)cell->prompts->longest_prompt + cop__problem_max_tokens(cell) +
+           paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
+}
+
+static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
+    const cop_dialect *dialect = cell->prompts->dialect;
+    uint64_t paths = cop__problem_max_paths(cell), tokens = tokens_of(cell);
+    uint64_t prompt_rows = (uint64_t)cell->at_once * cell->prompts->longest_prompt;
+    uint64_t branches = cell->at_once * (paths + 2) + CALIBRATION_BRANCHES;
+    uint64_t positions = tokens;
+    uint32_t context = cop_model_shape_of(cell->job->model)->context;
+    /* A problem that reaches the end of the context stops there, so no more than that is needed. */
+    if (positions > context && !cell->job->options.allow_extrapolation)
+        positions = context;
+    if (cell->prompts->longest_prompt >= positions)
+        return COP_FAIL(COP_ERR_CONTEXT,
+                        "%s: a prompt of %u tokens leaves no room in the model's context of %u",
+                        cell->what->name, cell->prompts->longest_prompt, context);
+    if (positions > UINT32_MAX || branches > UINT32_MAX / 4)
+        return COP_FAIL(COP_ERR_CONFIG, "%s: max_tokens and max_paths are too large together",
+                        cell->what->name);
+    if (prompt_rows > PROMPT_ROWS_LIMIT)
+        prompt_rows = PROMPT_ROWS_LIMIT;
+    /* Joins by text compute again what the paths hold still, or what a reply says. */
+    bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
+    cell->positions = (uint32_t)positions;
+    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1),
+                         .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
+                         .branches = (uint32_t)branches,
+                         .positions = (uint32_t)positions,
+                         .rows = (uint32_t)(branches + prompt_rows) + ROWS_SPARE,
+                         .what = cell->problem};
+    COP_TRY(cop_job_engine(cell->job, &size, NULL, out));
+    return cop_engine_calibrate(*out);
+}
+
+/* ---- the queue ---- */
+
+typedef struct place { /* one of the problems that run at the same time */
+    cop_live *live;
+    uint32_t problem; /* the one that runs there */
+} place;
+
+typedef struct problem_queue {
+    cop_problem_queue queue;
+    cop__problem_cell *cell;
+    place *places; /* [at_once] */
+    uint32_t *idle, n_idle;
+    uint32_t next, end; /* problems still to begin */
+    uint32_t n_ended;
+    cop_status status; /* what a callback could not do; nothing begins after it */
+} problem_queue;
+
+static uint64_t key_of(const cop_problem_entry *problem) {
+    return hash_bytes(hash_begin, problem->id, strlen(problem->id));
+}
+
+static cop_driver *next_problem(cop_problem_queue *self) {
+    problem_queue *queue = (problem_queue *)self;
+    if (queue->next == queue->end || queue->status != COP_OK)
+        return NULL;
+    const cop__problem_prompts *prompts = queue->cell->prompts;
+    uint32_t i = queue->next++;
+    place *at = &queue->places[queue->idle[--queue->n_idle]];
+    at->problem = i;
+    uint32_t n_prompt = length_at(prompts->prompt_end, i);
+    uint32_t n_spawn = length_at(prompts->spawn_end, i);
+    const int32_t *spawn = n_spawn ? prompts->spawns.data + prompts->spawn_end[i] - n_spawn : NULL;
+    queue->status =
+        cop_live_reset(at->live, prompts->prompts.data + prompts->prompt_end[i] - n_prompt,
+                       n_prompt, spawn, n_spawn, key_of(&queue->cell->set->list[i]));
+    return queue->status == COP_OK ? cop_live_driver(at->live) : NULL;
+}
+
+static bool well_formed(const cop_live *live, const cop_live_sample *sample) {
+    if (sample->ill_formed_tags > 0 || sample->forks_refused > 0 || sample->stop == COP_STOP_PATH)
+        return false;
+    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
+        cop_stop stop = cop_live_path_read(live, i).stop;
+        if (stop == COP_STOP_LENGTH || stop == COP_STOP_NONE)
+            return false;
+    }
+    return true;
+}
+
+/* Of all that was said: a child's text need not stand in its parent's. */
+static uint64_t hash_outputs(const cop_live *live, const cop_live_sample *sample) {
+    uint64_t hash = hash_bytes(hash_begin, sample->ids, sample->n_ids * sizeof *sample->ids);
+    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
+        cop_live_path path = cop_live_path_read(live, i);
+        hash = hash_bytes(hash, path.path, strlen(path.path) + 1);
+        hash = hash_bytes(hash, path.ids, path.n_ids * sizeof *path.ids);
+    }
+    return hash;
+}
+
+static cop_status take_down(problem_queue *queue, const place *at,
+                            const cop_problem_result *result) {
+    cop__problem_cell *cell = queue->cell;
+    const cop_problem_entry *problem = &cell->set->list[at->problem];
+    cop_live_sample sample = cop_live_sample_read(at->live, 0);
+    if (sample.n_ids > cell->max_ids - cell->n_ids)
+        return COP_FAIL(COP_ERR_NO_ROOM, "problem %s: the outputs are longer than %zu tokens",
+                        problem->id, cell->max_ids);
+    if (sample.answer && (sample.answer < sample.text ||
+                          sample.answer + sample.answer_bytes > sample.text + sample.bytes))
+        return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its answer is no part of its text",
+                        problem->id);
+    cop_answer_text claimed = {sample.answer, sample.answer_bytes};
+    cell->outcomes[at->problem] = (cop__problem_outcome){
+        .grade = cop_checker_grade(cell->checker, problem->prompt, problem->answer, claimed),
+        .stop = sample.stop,
+        .begin_ns = result->begin_ns,
+        .end_ns = result->end_ns,
+        .longest = result->tokens_longest_thread,
+        .tokens = result->tokens_total,
+        .hash = hash_outputs(at->live, &sample),
+        .forks = sample.forks,
+        .paths = sample.paths,
+        .cancelled = sample.paths_cancelled,
+        .well_formed = well_formed(at->live, &sample),
+        .claimed = sample.answer != NULL,
+        .lowest_confidence = sample.lowest_confidence,
+        .first_id = cell->n_ids,
+        .n_ids = sample.n_ids,
+        .text_bytes = sample.bytes,
+        .answer_at = sample.answer ? (size_t)(sample.answer - sample.text) : 0,
+        .answer_bytes = sample.answer ? sample.answer_bytes : 0};
+    if (sample.n_ids > 0)
+        memcpy(cell->ids + cell->n_ids, sample.ids, sample.n_ids * sizeof *cell->ids);
+    cell->n_ids += sample.n_ids;
+    return COP_OK;
+}
+
+static void problem_ended(cop_problem_queue *self, cop_driver *driver,
+                          const cop_problem_result *result) {
+    problem_queue *queue = (problem_queue *)self;
+    cop__problem_cell *cell = queue->cell;
+    uint32_t at = 0;
+    while (cop_live_driver(queue->places[at].live) != driver)
+        at++;
+    if (queue->status == COP_OK)
+        queue->status = take_down(queue, &queue->places[at], result);
+    queue->idle[queue->n_idle++] = at;
+    uint32_t done = ++queue->n_ended, count = cell->set->count;
+    if (!cell->what->progress || done % (count < 100 ? 1 : count / 100))
+        return;
+    char text[192];
+    snprintf(text, sizeof text, "%s, %.60s: %u of %u problems", cell->problem, cell->method->name,
+             done, count);
+    cell->what->progress(cell->what->context, cell->done, cell->total, text);
+}
+
+/* ---- runs ---- */
+
+static cop_live_options live_options(const cop__problem_cell *cell,
+                                     const cop_prune_options *prune) {
+    const cop_problems_job *what = cell->what;
+    const cop__problem_prompts *prompts = cell->prompts;
+    return (cop_live_options){.dialect = prompts->dialect,
+                              .tokenizer = cop_model_tokenizer(cell->job->model),
+                              .prompt = prompts->prompts.data,
+                              .n_prompt = (uint32_t)prompts->prompt_end[0],
+                              .spawn = prompts->spawns.data,
+                              .n_spawn = (uint32_t)prompts->spawn_end[0],
+                              .n_samples = 1,
+                              .max_tokens = cop__problem_max_tokens(cell),
+                              .max_branches = 1 + cop__problem_max_paths(cell),
+                              .temperature = what->temperature,
+                              .top_p = what->top_p,
+                              .min_p = what->min_p,
+                              .top_k = what->top_k,
+                              .max_blocks = cell->method->max_blocks,
+                              .prune = *prune,
+                              .join_policy = cell->method->join_policy};
+}
+
+static cop_status make_places(problem_queue *queue, const cop_prune_options *prune) {
+    const cop__problem_cell *cell = queue->cell;
+    queue->places = cop_calloc(cell->at_once, sizeof *queue->places);
+    queue->idle = cop_calloc(cell->at_once, sizeof *queue->idle);
+    if (!queue->places || !queue->idle)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems at once", cell->at_once);
+    cop_live_options options = live_options(cell, prune);
+    for (uint32_t i = 0; i < cell->at_once; i++) {
+        COP_TRY(cop_live_create(&options, &queue->places[i].live));
+        queue->idle[queue->n_idle++] = cell->at_once - 1 - i;
+    }
+    return COP_OK;
+}
+
+static void release_places(problem_queue *queue) {
+    for (uint32_t i = 0; queue->places && i < queue->cell->at_once; i++)
+        cop_live_destroy(queue->places[i].live);
+    cop_free(queue->places);
+    cop_free(queue->idle);
+}
+
+/* Problems first .. end - 1 in one run of the engine; its metrics are added. */
+static cop_status run_part(cop__problem_cell *cell, cop_engine *engine, uint32_t first,
+                           uint32_t end, const cop_prune_options *prune) {
+    problem_queue queue = {.queue = {next_problem, problem_ended},
+                           .cell = cell,
+                           .next = first,
+                           .end = end,
+                           .n_ended = first};
+    cop_metrics metrics = {0};
+    cop_status status = make_places(&queue, prune);
+    if (status == COP_OK)
+        status = cop_engine_run_queue(engine, &queue.queue, cell->at_once, &metrics);
+    if (status == COP_OK)
+        status = queue.status;
+    if (status == COP_OK && (queue.n_ended != end || metrics.kv_pages_leaked > 0))
+        status = COP_FAIL(COP_ERR_INTERNAL, "%s, %s: %u of %u problems ended, %llu pages are held",
+                          cell->problem, cell->method->name, queue.n_ended - first, end - first,
+                          (unsigned long long)metrics.kv_pages_leaked);
+    if (first == 0)
+        cell->metrics = metrics;
+    else
+        cop_metrics_add(&cell->metrics, &metrics);
+    release_places(&queue);
+    return status;
+}
+
+/* The warm-up problems' lowest confidences set the threshold; those without one say nothing. */
+static cop_status find_threshold(cop__problem_cell *cell) {
+    double *lowest = cop_calloc(cell->method->n_warmup, sizeof *lowest);
+    if (!lowest)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the warm-up");
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < cell->method->n_warmup; i++) {
+        if (isfinite(cell->outcomes[i].lowest_confidence))
+            lowest[n++] = cell->outcomes[i].lowest_confidence;
+    }
+    if (n > 0)
+        cell->threshold = cop_confidence_threshold(lowest, n, cell->method->keep_percent);
+    cop_free(lowest);
+    return COP_OK;
+}
+
+static cop_status run_parts(cop__problem_cell *cell, cop_engine *engine) {
+    uint32_t warmup = cell->method->prune.window ? cell->method->n_warmup : 0;
+    cop_prune_options prune = cell->method->prune;
+    prune.threshold = -INFINITY;
+    if (warmup > 0) {
+        const cop_prune_options observe = {.window = prune.window, .threshold = -INFINITY};
+        COP_TRY(run_part(cell, engine, 0, warmup, &observe));
+        COP_TRY(find_threshold(cell));
+        prune.threshold = cell->threshold;
+    }
+    return run_part(cell, engine, warmup, cell->set->count, &prune);
+}
+
+cop_status cop__problem_cell_run(cop__problem_cell *cell) {
+    uint32_t count = cell->set->count;
+    /* Every problem's output, with what its paths were given and told in reply. */
+    cell->max_ids = count * 2 * tokens_of(cell) + HEADER_TOKENS;
+    cell->outcomes = cop_calloc(count, sizeof *cell->outcomes);
+    cell->ids = cop_calloc(cell->max_ids, sizeof *cell->ids);
+    cell->threshold = -INFINITY;
+    if (!cell->outcomes || !cell->ids)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the outputs of %u problems", count);
+    cop_engine *engine = NULL;
+    cop_status status = open_engine(cell, &engine);
+    if (status == COP_OK)
+        status = run_parts(cell, engine);
+    cop_engine_destroy(engine);
+    return status;
+}
+
+void cop__problem_cell_release(cop__problem_cell *cell) {
+    cop_free(cell->outcomes);
+    cop_free(cell->ids);
+}

@@ -1,0 +1,162 @@
+/* The "problems" section of a sweep: what is read, and what is refused before a model is opened. */
+#include "bench_folder.h"
+
+#include <math.h>
+
+#include "job/job_problems.h"
+
+static const char whole_members[] =
+    "\"first\": 12, \"checker\": \"countdown\", \"max_tokens\": 500, \"max_paths\": 24, "
+    "\"at_once\": [1, 8]";
+static const char one_method[] = "{\"name\": \"s\", \"dialect\": \"countdown-sequential\"}";
+
+static void test_a_config_is_read(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    CHECK_OK(load_set(
+        NULL, whole_members,
+        "{\"name\": \"s\", \"dialect\": \"countdown-sequential\", \"max_tokens\": 100},"
+        "{\"name\": \"m\", \"dialect\": \"countdown-message\", \"ask_paths\": 3, \"max_blocks\": 2,"
+        " \"prune\": {\"budget_tokens\": 400, \"window\": 16, \"warmup\": 5},"
+        " \"join_policy\": {\"quorum\": 2, \"finisher\": \"success\", \"losers\": "
+        "\"keep_partial\", \"deadline_tokens\": 50}}",
+        &config));
+    const cop_problems_job *job = &config->problems[0];
+    CHECK_EQ(config->n_problems, 1);
+    CHECK_TEXT(job->name, "cd");
+    CHECK_EQ(job->first, 12);
+    CHECK_EQ(job->n_at_once, 2);
+    CHECK_EQ(job->at_once[1], 8);
+    CHECK(job->temperature == 0 && job->top_p == 1);
+    CHECK_EQ(job->methods[0].max_tokens, 100);
+    CHECK(!cop__problem_rules_look_across(&job->methods[0]));
+    const cop_problems_method *m = &job->methods[1];
+    CHECK_EQ(m->ask_paths, 3);
+    CHECK_EQ(m->max_blocks, 2);
+    CHECK_EQ(m->prune.budget_tokens, 400);
+    CHECK_EQ(m->n_warmup, 5);
+    CHECK(m->keep_percent == 90 && isinf(m->prune.threshold));
+    CHECK_EQ(m->join_policy.quorum, 2);
+    CHECK(m->join_policy.success_only && m->join_policy.keep_partial);
+    CHECK_EQ(m->join_policy.deadline_tokens, 50);
+    CHECK(cop__problem_rules_look_across(m));
+    cop_buffer list = {0};
+    CHECK_OK(cop_bench_config_list(config, &list));
+    uint32_t lines = 0;
+    for (size_t i = 0; i < list.bytes; i++)
+        lines += list.data[i] == '\n';
+    CHECK_EQ(lines, 4); /* two methods at two numbers */
+    CHECK(strstr(list.data, "cd") && strstr(list.data, "8 at once"));
+    cop_buffer_release(&list);
+    json_t *resolved = cop_bench_config_resolved(config);
+    json_t *hashes = json_object_get(resolved, "problem_sets_sha256");
+    CHECK_EQ(json_array_size(hashes), 1);
+    CHECK_EQ(strlen(json_string_value(json_array_get(hashes, 0))), 64);
+    json_decref(resolved);
+    cop_bench_config_destroy(config);
+}
+
+static void test_a_dialect_file_stands_beside_the_config(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    write_file("mine.json", "{\"name\": \"mine\", \"source\": \"test\", \"join\": \"none\"}");
+    CHECK_OK(
+        load_set(NULL, whole_members, "{\"name\": \"s\", \"dialect\": \"mine.json\"}", &config));
+    CHECK(strstr(config->problems[0].methods[0].dialect, folder));
+    cop_bench_config_destroy(config);
+}
+
+static void refuse_members(const char *members, const char *message) {
+    cop_bench_config *config = NULL;
+    CHECK_STATUS(load_set(NULL, members, one_method, &config), COP_ERR_CONFIG);
+    CHECK_MESSAGE(message);
+    CHECK_MESSAGE("sweep.json");
+}
+
+static void test_bad_sets_are_refused(void) {
+    fresh_folder();
+    refuse_members("\"max_tokens\": 9, \"at_once\": [1]", "checker");
+    refuse_members("\"checker\": \"magic\", \"max_tokens\": 9, \"at_once\": [1]", "magic");
+    refuse_members("\"checker\": 3, \"max_tokens\": 9, \"at_once\": [1]", "checker");
+    refuse_members("\"checker\": \"exact\", \"at_once\": [1]", "max_tokens");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 0, \"at_once\": [1]", "max_tokens");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": \"9\", \"at_once\": [1]", "max_tokens");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9", "at_once");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": 4", "at_once");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": []", "1 to 16");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [0]", "at_once");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [257]", "256");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [2, 2]", "twice");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [1], \"first\": -1",
+                   "first");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [1], \"top_p\": 2",
+                   "top_p");
+    refuse_members("\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [1], \"chat\": true",
+                   "chat");
+    cop_bench_config *config = NULL;
+    CHECK_STATUS(load_text("{\"name\": \"t\", \"model\": \"m\", \"problems\": {}}", &config),
+                 COP_ERR_CONFIG);
+    CHECK_STATUS(load_text("{\"name\": \"t\", \"model\": \"m\", \"problems\": []}", &config),
+                 COP_ERR_CONFIG);
+    CHECK_MESSAGE("nothing to run");
+    char text[2048];
+    snprintf(text, sizeof text,
+             "{\"name\": \"t\", \"model\": \"m\", \"problems\": [{\"name\": \"a\", \"set\": \"s\", "
+             "%s, \"methods\": [%s]}, {\"name\": \"a\", \"set\": \"s\", %s, \"methods\": [%s]}]}",
+             whole_members, one_method, whole_members, one_method);
+    CHECK_STATUS(load_text(text, &config), COP_ERR_CONFIG);
+    CHECK_MESSAGE("two problem sets");
+}
+
+static void refuse_method(const char *members, const char *message) {
+    char method[1024];
+    cop_bench_config *config = NULL;
+    snprintf(method, sizeof method, "{\"name\": \"m\", %s}", members);
+    CHECK_STATUS(load_set(NULL, whole_members, method, &config), COP_ERR_CONFIG);
+    CHECK_MESSAGE(message);
+}
+
+#define MESSAGE "\"dialect\": \"countdown-message\""
+
+static void test_bad_methods_are_refused(void) {
+    fresh_folder();
+    refuse_method("\"max_tokens\": 9", "dialect");
+    refuse_method("\"dialect\": \"nosuch\"", "nosuch");
+    refuse_method("\"dialect\": \"./nosuch.json\"", "nosuch.json");
+    refuse_method(MESSAGE ", \"at_once\": [1]", "at_once");
+    refuse_method(MESSAGE ", \"ask_paths\": 1.5", "ask_paths");
+    refuse_method(MESSAGE ", \"prune\": {}", "names no rule");
+    refuse_method(MESSAGE ", \"prune\": {\"first_finisher\": true}", "first_finisher");
+    refuse_method(MESSAGE ", \"prune\": {\"warmup\": 3, \"budget_tokens\": 9}", "window");
+    refuse_method(MESSAGE ", \"prune\": {\"window\": 16}", "warmup");
+    refuse_method(MESSAGE ", \"prune\": {\"window\": 16, \"warmup\": 0}", "warmup");
+    refuse_method(MESSAGE ", \"prune\": {\"window\": 16, \"warmup\": 12}", "of 12");
+    refuse_method(MESSAGE ", \"prune\": {\"window\": 16, \"warmup\": 2, \"keep_percent\": 0}",
+                  "keep_percent");
+    refuse_method(MESSAGE ", \"join_policy\": {}", "names no rule");
+    refuse_method(MESSAGE ", \"join_policy\": {\"finisher\": \"success\", \"deadline_tokens\": 9}",
+                  "quorum");
+    refuse_method(MESSAGE ", \"join_policy\": {\"quorum\": 1, \"finisher\": \"best\"}", "finisher");
+    refuse_method(MESSAGE ", \"join_policy\": {\"quorum\": 1, \"losers\": \"keep\"}", "losers");
+    refuse_method("\"dialect\": \"countdown-sequential\", \"join_policy\": {\"quorum\": 1}",
+                  "never forks");
+    refuse_method("\"dialect\": \"multiverse\", \"join_policy\": {\"quorum\": 1, \"finisher\": "
+                  "\"success\"}",
+                  "no \"success\"");
+    cop_bench_config *config = NULL;
+    CHECK_STATUS(load_set(NULL, whole_members, "", &config), COP_ERR_CONFIG);
+    CHECK_MESSAGE("methods");
+    char twice[256];
+    snprintf(twice, sizeof twice, "%s, %s", one_method, one_method);
+    CHECK_STATUS(load_set(NULL, whole_members, twice, &config), COP_ERR_CONFIG);
+    CHECK_MESSAGE("two methods");
+}
+
+int main(void) {
+    RUN(test_a_config_is_read);
+    RUN(test_a_dialect_file_stands_beside_the_config);
+    RUN(test_bad_sets_are_refused);
+    RUN(test_bad_methods_are_refused);
+    drop_folder();
+    return check_report();
+}

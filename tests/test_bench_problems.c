@@ -1,0 +1,534 @@
+/* Problem sets in a sweep: cells that give the same tokens whatever runs
+ * beside them, lines and answers that can be read again, runs that are interrupted and resumed. The
+ * model is the small one that ships with the repository. */
+#include "bench_folder.h"
+
+#include <math.h>
+
+#include "job/job_problems.h"
+
+enum { PROBLEMS = 12 };
+
+typedef struct heard {
+    json_t *records; /* as they came */
+    uint64_t allocations;
+    uint32_t cells, steps;        /* progress: of cells, within one */
+    atomic_bool interrupt;        /* set when cell number `interrupt_at` begins */
+    uint32_t interrupt_at, total; /* 0: never */
+} heard;
+
+static void hear_record(void *context, const json_t *record, const cop_metrics *metrics) {
+    heard *h = context;
+    json_array_append_new(h->records, json_deep_copy(record));
+    h->allocations += metrics->allocations_in_steps;
+}
+
+static void hear_progress(void *context, uint32_t done, uint32_t total, const char *what) {
+    heard *h = context;
+    if (strstr(what, " of ")) {
+        h->steps++;
+        return;
+    }
+    h->cells++;
+    h->total = total;
+    if (h->interrupt_at && done == h->interrupt_at)
+        atomic_store(&h->interrupt, true);
+}
+
+static heard hear(void) {
+    return (heard){.records = json_array()};
+}
+
+static void load_shipped(const char *members, const char *methods, cop_bench_config **config) {
+    CHECK_OK(load_set(NULL, members, methods, config));
+}
+
+/* The config's set as the sweep runs it, but for the manifest, which takes a second to measure. */
+static cop_status run_config(cop_bench_config *config, heard *h, bool resume) {
+    cop_bench_config_job(config)->interrupt = &h->interrupt;
+    json_t *manifest = json_pack("{s:s}", "name", "t");
+    cop_results *results = NULL;
+    cop_job *job = NULL;
+    cop_status status = cop_results_open(
+        &(cop_results_options){.folder = path_of("out"), .manifest = manifest, .resume = resume},
+        &results);
+    if (status == COP_OK)
+        status = cop_job_create(cop_bench_config_job(config), &job);
+    if (status == COP_OK) {
+        cop_problems_job problems = config->problems[0];
+        problems.repeats = config->repeats;
+        problems.results = results;
+        problems.listener = hear_record;
+        problems.progress = hear_progress;
+        problems.context = h;
+        status = cop_job_problems(job, &problems);
+    }
+    cop_job_destroy(job);
+    cop_results_close(results);
+    json_decref(manifest);
+    return status;
+}
+
+static cop_status run_sweep(cop_bench_config *config, heard *h) {
+    char out[COP_FILE_PATH_BYTES];
+    snprintf(out, sizeof out, "%s", path_of("out"));
+    cop_bench_run run = {
+        .folder = out, .listener = hear_record, .progress = hear_progress, .context = h};
+    return cop_bench_run_config(config, &run);
+}
+
+static const json_t *member(const json_t *record, const char *key) {
+    json_t *value = json_object_get(record, key);
+    if (!value) {
+        fprintf(stderr, "the record lacks \"%s\"\n", key);
+        exit(1);
+    }
+    return value;
+}
+
+static double number(const json_t *record, const char *key) {
+    CHECK(json_is_number(member(record, key)));
+    return json_number_value(member(record, key));
+}
+
+static json_int_t count_of(const json_t *record, const char *key) {
+    CHECK(json_is_integer(member(record, key)));
+    return json_integer_value(member(record, key));
+}
+
+static const char *text(const json_t *record, const char *key) {
+    CHECK(json_is_string(member(record, key)));
+    return json_string_value(member(record, key));
+}
+
+static void check_accuracy(const json_t *record, uint32_t n) {
+    const json_t *accuracy = member(record, "accuracy");
+    json_int_t right = count_of(accuracy, "right"), wrong = count_of(accuracy, "wrong");
+    CHECK_EQ(right + wrong + count_of(accuracy, "none") + count_of(accuracy, "ungraded"), n);
+    CHECK(number(accuracy, "share") == (double)right / n);
+    CHECK(number(accuracy, "low") <= number(accuracy, "share"));
+    CHECK(number(accuracy, "high") >= number(accuracy, "share"));
+    CHECK_TEXT(text(accuracy, "interval"), "Wilson, 95 %");
+    CHECK(number(record, "wrong_claims") == (double)wrong / n);
+    json_int_t graded[2] = {0, 0};
+    const json_t *grades = member(member(record, "each"), "grade");
+    for (size_t i = 0; i < json_array_size(grades); i++) {
+        const char *grade = json_string_value(json_array_get(grades, i));
+        graded[0] += strcmp(grade, "right") == 0;
+        graded[1] += strcmp(grade, "wrong") == 0;
+    }
+    CHECK_EQ(graded[0], right);
+    CHECK_EQ(graded[1], wrong);
+}
+
+static void check_means(const json_t *record, uint32_t n) {
+    static const char *const columns[] = {"id",         "grade", "longest", "tokens",
+                                          "latency_ms", "forks", "paths",   "stop"};
+    const json_t *each = member(record, "each");
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
+        CHECK_EQ(json_array_size(member(each, columns[i])), n);
+    double tokens = 0, longest = 0, latency = 0, forks = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        tokens += json_number_value(json_array_get(member(each, "tokens"), i));
+        longest += json_number_value(json_array_get(member(each, "longest"), i));
+        latency += json_number_value(json_array_get(member(each, "latency_ms"), i));
+        forks += json_number_value(json_array_get(member(each, "forks"), i));
+        CHECK(json_number_value(json_array_get(member(each, "latency_ms"), i)) > 0);
+    }
+    CHECK(fabs(number(record, "tokens_mean") - tokens / n) < 1e-9);
+    CHECK(fabs(number(record, "longest_mean") - longest / n) < 1e-9);
+    CHECK(fabs(number(record, "blocks_mean") - forks / n) < 1e-9);
+    const json_t *times = member(record, "latency_ms");
+    CHECK(fabs(number(times, "mean") - latency / n) < 1e-6);
+    CHECK(number(times, "p50") <= number(times, "p95"));
+    CHECK(number(record, "longest_max") >= number(record, "longest_mean"));
+    CHECK(number(record, "problems_per_s") > 0 && number(record, "wall_per_problem_ms") > 0);
+    json_int_t stopped = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)member(record, "stops"), key, value) {
+        stopped += json_integer_value(value);
+    }
+    CHECK_EQ(stopped, n);
+}
+
+static void check_record(const json_t *record, uint32_t n, const char *join) {
+    CHECK_TEXT(text(record, "group"), "problems");
+    CHECK_TEXT(text(record, "set"), "cd");
+    CHECK_TEXT(text(record, "join"), join);
+    CHECK_TEXT(text(record, "checker"), "countdown");
+    CHECK_TEXT(text(record, "arithmetic"), "f32");
+    CHECK_TEXT(text(record, "tokens_from"), "decoded live");
+    CHECK(json_is_false(member(record, "random_weights")));
+    CHECK(json_is_false(member(record, "extrapolated")));
+    CHECK_EQ(count_of(record, "problems"), n);
+    CHECK_EQ(strlen(text(record, "set_sha256")), 64);
+    CHECK(strlen(text(record, "model")) > 0 && strlen(text(record, "dialect")) > 0);
+    CHECK(json_is_array(member(record, "notes")));
+    CHECK(number(record, "temperature") == 0);
+    CHECK(number(record, "well_formed") >= 0 && number(record, "well_formed") <= 1);
+    CHECK(number(record, "forked") >= 0 && number(record, "forked") <= 1);
+    (void)count_of(record, "ask_paths");
+    (void)count_of(record, "max_blocks");
+    (void)number(record, "tokens_pruned_mean");
+    (void)number(record, "paths_cancelled_mean");
+    check_accuracy(record, n);
+    check_means(record, n);
+}
+
+static bool same_columns(const json_t *a, const json_t *b) {
+    static const char *const columns[] = {"id",    "grade", "longest", "tokens",
+                                          "forks", "paths", "stop"};
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) {
+        if (!json_equal((json_t *)member(member(a, "each"), columns[i]),
+                        (json_t *)member(member(b, "each"), columns[i])))
+            return false;
+    }
+    return true;
+}
+
+static void check_answers(const char *key, const json_t *record) {
+    char name[64];
+    snprintf(name, sizeof name, "out/answers-%s.jsonl", key);
+    cop_buffer data = {0};
+    CHECK_OK(cop__file_read(path_of(name), &data, NULL));
+    const json_t *each = member(record, "each");
+    const char *at = data.data;
+    uint32_t n = 0;
+    for (; at < data.data + data.bytes; n++) {
+        const char *end = strchr(at, '\n');
+        CHECK(end);
+        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
+        CHECK(line);
+        CHECK_TEXT(text(line, "id"), json_string_value(json_array_get(member(each, "id"), n)));
+        CHECK_TEXT(text(line, "grade"),
+                   json_string_value(json_array_get(member(each, "grade"), n)));
+        CHECK_EQ(count_of(line, "longest"),
+                 json_integer_value(json_array_get(member(each, "longest"), n)));
+        CHECK(strlen(text(line, "prompt")) > 0 && strlen(text(line, "reference")) > 0);
+        (void)text(line, "stop");
+        CHECK(count_of(line, "tokens") > 0 && count_of(line, "forks") >= 0);
+        const json_t *answer = member(line, "answer");
+        CHECK(json_is_null(answer) == (strcmp(text(line, "grade"), "none") == 0));
+        if (json_is_string(answer)) {
+            CHECK(strstr(text(line, "text"), json_string_value(answer)));
+            const cop_checker *checker;
+            CHECK_OK(cop_checker_find("countdown", &checker));
+            cop_answer_text prompt = {text(line, "prompt"), strlen(text(line, "prompt"))};
+            cop_answer_text claimed = {json_string_value(answer), json_string_length(answer)};
+            CHECK_TEXT(cop_grade_name(cop_checker_grade(checker, prompt, prompt, claimed)),
+                       text(line, "grade"));
+        }
+        json_decref(line);
+        at = end + 1;
+    }
+    CHECK_EQ(n, json_array_size(member(each, "id")));
+    cop_buffer_release(&data);
+}
+
+static cop_status take_line(void *context, const json_t *line) {
+    json_array_append_new(context, json_deep_copy(line));
+    return COP_OK;
+}
+
+static json_t *read_lines(void) {
+    json_t *lines = json_array();
+    CHECK_OK(cop_results_read(path_of("out"), NULL, take_line, lines));
+    return lines;
+}
+
+#define MEMBERS(first, max_tokens, at_once)                                                        \
+    "\"first\": " first ", \"checker\": \"countdown\", \"max_tokens\": " max_tokens                \
+    ", \"max_paths\": 8, \"at_once\": " at_once
+
+static void test_tokens_do_not_depend_on_what_runs_beside(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    load_shipped(MEMBERS("12", "240", "[1, 3, 12]"),
+                 "{\"name\": \"seq\", \"dialect\": \"countdown-sequential\", \"max_tokens\": 50},"
+                 "{\"name\": \"msg\", \"dialect\": \"countdown-message\", \"ask_paths\": 2, "
+                 "\"max_blocks\": 1}",
+                 &config);
+    heard h = hear();
+    CHECK_OK(run_config(config, &h, false));
+    CHECK_EQ(json_array_size(h.records), 6);
+    CHECK_EQ(h.allocations, 0);
+    CHECK_EQ(h.cells, 6);
+    CHECK_EQ(h.total, 6);
+    CHECK_EQ(h.steps, 6 * PROBLEMS);
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *record = json_array_get(h.records, i);
+        check_record(record, PROBLEMS, i < 3 ? "none" : "message");
+        CHECK(json_is_null(member(record, "prune")) && json_is_null(member(record, "join_policy")));
+        CHECK(same_columns(record, json_array_get(h.records, i < 3 ? 0 : 3)));
+        CHECK_EQ(json_array_size(member(record, "notes")), i % 3 != 0);
+    }
+    const json_t *last = json_array_get(h.records, 5);
+    CHECK_TEXT(text(last, "problem"), "cd x 12");
+    CHECK_EQ(count_of(last, "at_once"), 12);
+    CHECK_EQ(count_of(last, "ask_paths"), 2);
+    CHECK(number(last, "forked") == 1 && number(last, "paths_mean") > 1);
+    CHECK(number(member(last, "accuracy"), "right") > 0);
+    CHECK(number(json_array_get(h.records, 0), "forked") == 0);
+    json_t *lines = read_lines();
+    CHECK_EQ(json_array_size(lines), 6);
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *line = json_array_get(lines, i);
+        CHECK(json_is_object(member(line, "metrics")));
+        check_answers(text(line, "cell"), line);
+    }
+    json_decref(lines);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+static void test_joins_that_keep_the_text_run_as_well(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    load_shipped(MEMBERS("2", "300", "[3]"),
+                 "{\"name\": \"tw\", \"dialect\": \"countdown-reprefill\", \"ask_paths\": 2, "
+                 "\"max_blocks\": 1},"
+                 "{\"name\": \"mv\", \"dialect\": \"countdown-stitch\", \"ask_paths\": 2, "
+                 "\"max_blocks\": 1}",
+                 &config);
+    heard h = hear();
+    CHECK_OK(run_config(config, &h, false));
+    CHECK_EQ(json_array_size(h.records), 2);
+    CHECK_EQ(h.allocations, 0);
+    check_record(json_array_get(h.records, 0), 2, "reprefill");
+    check_record(json_array_get(h.records, 1), 2, "stitch");
+    CHECK(number(json_array_get(h.records, 1), "paths_mean") > 1);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+static void test_rules_are_applied_and_recorded(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    load_shipped(MEMBERS("5", "300", "[4]"),
+                 "{\"name\": \"first\", \"dialect\": \"countdown-message\", \"max_blocks\": 1, "
+                 "\"join_policy\": {\"quorum\": 1, \"finisher\": \"any\"}},"
+                 "{\"name\": \"budget\", \"dialect\": \"countdown-message\", \"max_blocks\": 1, "
+                 "\"prune\": {\"budget_tokens\": 120}},"
+                 "{\"name\": \"sure\", \"dialect\": \"countdown-message\", \"max_blocks\": 1, "
+                 "\"prune\": {\"window\": 8, \"warmup\": 3, \"keep_percent\": 40}}",
+                 &config);
+    heard h = hear();
+    CHECK_OK(run_config(config, &h, false));
+    CHECK_EQ(h.allocations, 0);
+    const json_t *first = json_array_get(h.records, 0), *budget = json_array_get(h.records, 1);
+    const json_t *sure = json_array_get(h.records, 2);
+    for (size_t i = 0; i < 3; i++) {
+        check_record(json_array_get(h.records, i), 5, "message");
+        CHECK_EQ(h.steps, 15);
+    }
+    const json_t *policy = member(first, "join_policy");
+    CHECK_EQ(count_of(policy, "quorum"), 1);
+    CHECK(json_is_false(member(policy, "success_only")));
+    CHECK(json_is_false(member(policy, "keep_partial")));
+    CHECK_EQ(count_of(policy, "deadline_tokens"), 0);
+    CHECK(number(first, "paths_cancelled_mean") > 0 && number(first, "tokens_pruned_mean") > 0);
+    CHECK(strstr(json_string_value(json_array_get(member(first, "notes"), 0)), "not held against"));
+    CHECK_EQ(count_of(member(budget, "prune"), "budget_tokens"), 120);
+    CHECK(json_is_null(member(member(budget, "prune"), "threshold")));
+    CHECK(number(budget, "tokens_mean") < number(sure, "tokens_mean"));
+    CHECK_EQ(count_of(member(sure, "prune"), "warmup"), 3);
+    CHECK(number(member(sure, "prune"), "keep_percent") == 40);
+    CHECK(number(member(sure, "prune"), "threshold") > 0);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+static void test_a_difference_is_caught(void) {
+    cop_problem_entry list[] = {{.id = "a"}, {.id = "b"}, {.id = "c"}};
+    cop_problem_set set = {.list = list, .count = 3};
+    cop__problem_outcome outcomes[] = {{.hash = 1}, {.hash = 2}, {.hash = 3}};
+    cop_problems_job job = {.name = "cd"};
+    cop_problems_method method = {.name = "m"};
+    cop__problem_cell cell = {
+        .what = &job, .method = &method, .set = &set, .outcomes = outcomes, .at_once = 4};
+    uint64_t hash[3];
+    cop__problem_reference reference = {.hash = hash};
+    CHECK_OK(cop__problem_compare(&cell, &reference));
+    CHECK_EQ(reference.at_once, 4);
+    cell.at_once = 9;
+    CHECK_OK(cop__problem_compare(&cell, &reference));
+    CHECK_EQ(reference.at_once, 4);
+    outcomes[1].hash = 7;
+    CHECK_STATUS(cop__problem_compare(&cell, &reference), COP_ERR_MISMATCH);
+    CHECK_MESSAGE("problem b gave other tokens with 9 at once than with 4");
+    method.prune.budget_tokens = 10; /* its paths may end at other tokens */
+    CHECK_OK(cop__problem_compare(&cell, &reference));
+    method.prune.budget_tokens = 0;
+    method.join_policy.deadline_tokens = 5;
+    CHECK_OK(cop__problem_compare(&cell, &reference));
+    method.join_policy.deadline_tokens = 0;
+    CHECK_STATUS(cop__problem_compare(&cell, &reference), COP_ERR_MISMATCH);
+}
+
+static const char one_method[] = "{\"name\": \"s\", \"dialect\": \"countdown-sequential\"}";
+static const char two_methods[] =
+    "{\"name\": \"seq\", \"dialect\": \"countdown-sequential\"},"
+    "{\"name\": \"msg\", \"dialect\": \"countdown-message\", \"max_blocks\": 1}";
+
+static void test_an_interrupted_run_is_resumed(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    /* At a temperature, so that the random numbers are seen to be the problem's own. */
+    load_shipped(MEMBERS("3", "60", "[1, 3]") ", \"temperature\": 1.5", two_methods, &config);
+    heard h = hear();
+    h.interrupt_at = 2;
+    CHECK_STATUS(run_config(config, &h, false), COP_ERR_INTERRUPTED);
+    json_t *lines = read_lines();
+    CHECK_EQ(json_array_size(lines), 2);
+    check_answers(text(json_array_get(lines, 1), "cell"), json_array_get(lines, 1));
+    json_decref(lines);
+    json_decref(h.records);
+
+    h = hear();
+    CHECK_OK(run_config(config, &h, true));
+    CHECK_EQ(json_array_size(h.records), 2); /* what is there is not run again */
+    CHECK_EQ(h.cells, 2);
+    CHECK_TEXT(text(json_array_get(h.records, 0), "method"), "msg");
+    lines = read_lines();
+    CHECK_EQ(json_array_size(lines), 4);
+    json_decref(lines);
+    json_decref(h.records);
+
+    h = hear();
+    CHECK_OK(run_config(config, &h, true));
+    CHECK_EQ(h.cells, 0);
+    json_decref(h.records);
+    h = hear();
+    CHECK_STATUS(run_config(config, &h, false), COP_ERR_USAGE);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+static cop_status run_set(const char *set, const char *members, const char *methods) {
+    cop_bench_config *config;
+    write_file("set.jsonl", set);
+    CHECK_OK(load_set("set.jsonl", members, methods, &config));
+    heard h = hear();
+    cop_status status = run_config(config, &h, false);
+    CHECK_EQ(json_array_size(h.records), status == COP_OK ? 1 : 0);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+    return status;
+}
+
+static void test_problems_that_cannot_be_run_are_named(void) {
+    static const char members[] = "\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [2]";
+    fresh_folder();
+    /* Letters are not in this vocabulary. */
+    CHECK_STATUS(run_set("{\"id\": \"good\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n"
+                         "{\"id\": \"odd\", \"prompt\": \"make 33\", \"answer\": \"1\"}\n",
+                         members, one_method),
+                 COP_ERR_FORMAT);
+    CHECK_MESSAGE("problem odd");
+    fresh_folder();
+    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n"
+                         "{\"id\": \"b\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n",
+                         members,
+                         "{\"name\": \"m\", \"dialect\": \"countdown-message\", \"prune\": "
+                         "{\"window\": 4, \"warmup\": 2}}"),
+                 COP_ERR_CONFIG);
+    CHECK_MESSAGE("2 warm-up problems of 2");
+    fresh_folder();
+    CHECK_STATUS(
+        run_set("{\"id\": \"a\", \"prompt\": \"T33\"}\n{\"id\": 3}\n", members, one_method),
+        COP_ERR_FORMAT);
+    CHECK_MESSAGE("set.jsonl:2");
+}
+
+static void test_without_a_reference_nothing_is_graded(void) {
+    fresh_folder();
+    CHECK_OK(run_set("{\"id\": \"a\", \"prompt\": \"T21 17 16 8 3\"}\n",
+                     "\"checker\": \"exact\", \"max_tokens\": 400, \"at_once\": [2]",
+                     "{\"name\": \"m\", \"dialect\": \"countdown-message\"}"));
+    json_t *lines = read_lines();
+    const json_t *line = json_array_get(lines, 0), *accuracy = member(line, "accuracy");
+    if (count_of(accuracy, "ungraded") == 1) {
+        CHECK(json_is_null(member(accuracy, "share")) && json_is_null(member(accuracy, "low")));
+        CHECK(strlen(text(accuracy, "share_why")) > 0);
+        CHECK(json_is_null(member(line, "wrong_claims")));
+    } else {
+        CHECK_EQ(count_of(accuracy, "none"), 1);
+    }
+    json_decref(lines);
+}
+
+static void test_a_sweep_runs_its_problem_sets(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    load_shipped(MEMBERS("2", "20", "[2]"), two_methods, &config);
+    heard h = hear();
+    CHECK_OK(run_sweep(config, &h));
+    CHECK_EQ(json_array_size(h.records), 2);
+    json_t *manifest = NULL, *lines = json_array();
+    CHECK_OK(cop_results_read(path_of("out"), &manifest, take_line, lines));
+    CHECK_EQ(json_array_size(lines), 2);
+    const json_t *hashes = member(member(manifest, "config"), "problem_sets_sha256");
+    CHECK_TEXT(json_string_value(json_array_get(hashes, 0)),
+               text(json_array_get(lines, 0), "set_sha256"));
+    json_decref(manifest);
+    json_decref(lines);
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+static void test_a_model_without_words_is_refused(void) {
+    cop_job_options options;
+    cop_job_options_default(&options);
+    options.random = "configs/models/tiny-2layer.json";
+    cop_job *job;
+    CHECK_OK(cop_job_create(&options, &job));
+    const cop_problems_method method = {.name = "s", .dialect = "countdown-sequential"};
+    cop_problems_job problems = {.name = "cd",
+                                 .set = SHIPPED_SET,
+                                 .first = 2,
+                                 .checker = "countdown",
+                                 .max_tokens = 9,
+                                 .methods = &method,
+                                 .n_methods = 1,
+                                 .at_once = {1},
+                                 .n_at_once = 1,
+                                 .repeats = 1};
+    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_UNSUPPORTED);
+    CHECK_MESSAGE("no tokenizer");
+    problems.at_once[0] = 0;
+    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_CONFIG);
+    problems.at_once[0] = 300;
+    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_CONFIG);
+    CHECK_MESSAGE("1 to 256");
+    cop_job_destroy(job);
+}
+
+static void test_files_of_a_result_folder_have_plain_names(void) {
+    fresh_folder();
+    json_t *manifest = json_pack("{s:s}", "name", "t");
+    cop_results *results;
+    CHECK_OK(
+        cop_results_open(&(cop_results_options){.folder = folder, .manifest = manifest}, &results));
+    CHECK_OK(cop_results_file(results, "answers-1.jsonl", "x\n", 2));
+    CHECK_EQ(access(path_of("answers-1.jsonl"), R_OK), 0);
+    CHECK_STATUS(cop_results_file(results, "../x", "x\n", 2), COP_ERR_INTERNAL);
+    CHECK_STATUS(cop_results_file(results, "", "x\n", 2), COP_ERR_INTERNAL);
+    cop_results_close(results);
+    json_decref(manifest);
+}
+
+int main(void) {
+    RUN(test_a_difference_is_caught);
+    RUN(test_files_of_a_result_folder_have_plain_names);
+    RUN(test_a_model_without_words_is_refused);
+    RUN(test_problems_that_cannot_be_run_are_named);
+    RUN(test_without_a_reference_nothing_is_graded);
+    RUN(test_a_sweep_runs_its_problem_sets);
+    RUN(test_an_interrupted_run_is_resumed);
+    RUN(test_joins_that_keep_the_text_run_as_well);
+    RUN(test_rules_are_applied_and_recorded);
+    RUN(test_tokens_do_not_depend_on_what_runs_beside);
+    drop_folder();
+    return check_report();
+}
