@@ -121,6 +121,63 @@ assert rows["forked"]["metrics"]["steps"]["forward"] < rows["serial"]["metrics"]
 PY
 pass "test_samples_serial_forked_and_pruned"
 
+# ---- the model in the box ----
+
+box=bench/countdown/countdown.gguf
+fork() { "$coppice" run --model "$box" --compute f32 --max-tokens 2000 --prompt 'T20 18 15 7 4' "$@"; }
+fork --dialect countdown-message --json >"$work/fork.json" || die "a message join failed"
+fork --dialect countdown-message --ask-paths 3 --json >"$work/three.json" || die "--ask-paths failed"
+python3 - "$work/fork.json" "$work/three.json" <<'PY' || die "a live tree in JSON is wrong"
+import json, sys
+five, three = (json.load(open(path)) for path in sys.argv[1:])
+assert five["answer"].strip() == "15 - 7 8 / 4 18 + 2" and five["stop"] == "end", five["answer"]
+assert five["forks"] == 2 and [p["block"] for p in five["paths"]] == [0] * 5 + [1] * 5
+assert [p["path"] for p in five["paths"]] == list("12345") * 2
+assert [p["success"] for p in five["paths"]].count(True) == 1
+assert all(p["text"].startswith("<thr>") and p["text"].endswith("<end>") for p in five["paths"])
+assert sum(p["block"] == 0 for p in three["paths"]) == 3
+PY
+fork --dialect countdown-stitch --tree >"$work/tree" 2>/dev/null || die "--tree failed"
+grep -q 'paths in' "$work/tree" && ! grep -q $'\033' "$work/tree" || die "--tree into a file is no plain finished tree"
+refuses "byte 0x4D" "$coppice" run --model "$box" --dialect countdown-message --prompt 'Make 75 of these'
+refuses "--ask-paths" fork --ask-paths 3
+refuses "two forms of output" fork --tree --json
+head -c 1000000 "$box" >"$work/short.gguf"
+refuses "short.gguf" "$coppice" run --model "$work/short.gguf" --prompt 'T20 18 15 7 4'
+pass "test_the_model_in_the_box_forks"
+
+sweep() { # PROBLEMS-FILE [METHOD-JSON]
+  printf '{"name": "x", "model": "%s", "compute": "bf16", "problems": [{"name": "p", "set": "%s", "checker": "countdown", "max_tokens": 600, "max_paths": 24, "at_once": [1, 3], "methods": [%s]}]}' \
+    "$PWD/$box" "$1" "${2:-{\"name\": \"message\", \"dialect\": \"countdown-message\"\}}" >"$work/problems.json"
+}
+head -n 6 bench/countdown/problems-200.jsonl >"$work/six.jsonl"
+sweep "$work/six.jsonl"
+"$coppice" bench "$work/problems.json" --out "$work/six" --json >"$work/six.rows" || die "a problem set failed"
+python3 - "$work/six.rows" "$work/six" <<'PY' || die "lines of a problem set are wrong"
+import glob, json, sys
+rows = [json.loads(line) for line in open(sys.argv[1])]
+assert [r["at_once"] for r in rows] == [1, 3]
+assert rows[0]["each"]["tokens"] == rows[1]["each"]["tokens"] and rows[0]["accuracy"]["right"] >= 5
+assert all(r["metrics"]["machine"]["allocations_in_steps"] == 0 for r in rows)
+assert len(glob.glob(sys.argv[2] + "/answers-*.jsonl")) == 2
+PY
+grep -q 'longest path' "$work/six/report.html" || die "the report says nothing of the longest path"
+refuse_set() { # WORDS LINE
+  { head -n 1 "$work/six.jsonl"; printf '%s\n' "$2"; } >"$work/odd.jsonl"
+  sweep "$work/odd.jsonl"
+  refuses "$1" "$coppice" bench "$work/problems.json" --out "$work/refused"
+}
+refuse_set "odd.jsonl:2" '{"id": "a", "prompt": "T20 18 15 7 4", "answer": 5}'
+refuse_set "odd.jsonl:2" '{"id": "countdown-0000", "prompt": "T20 18 15 7 4"}'
+refuse_set "odd.jsonl:2" '{"id": "a", "prompt": "T99 1 1 1 1"}'
+refuse_set "odd.jsonl:2" '{"id": "a", "prompt": "T20 18 15 7 4", "answer": "18 + 15 33 - 7 26 - 4"}'
+refuse_set "odd.jsonl:2" '{"id": "a", "prompts": "T20 18 15 7 4"}'
+refuse_set "problem a" '{"id": "a", "prompt": "Make 20 of 18 15 7 4"}'
+[ ! -e "$work/refused" ] || die "a refused problem set left a folder"
+sweep "$work/six.jsonl" '{"name": "m", "dialect": "countdown-massage"}'
+refuses "countdown-massage" "$coppice" bench "$work/problems.json" --out "$work/refused"
+pass "test_problem_sets_run_and_bad_ones_are_refused"
+
 model=${COPPICE_MODEL:-models/SmolLM2-135M-Instruct.Q4_1.gguf}
 if [ -f "$model" ] && [ "$effort" -ge 100 ]; then
   "$coppice" run --model "$model" --prompt "The quick brown fox" --max-tokens 8 --json >"$work/run.json" || die "run failed"

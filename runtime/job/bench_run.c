@@ -46,7 +46,11 @@ cop_status cop_bench_run_config(cop_bench_config *c, const cop_bench_run *run) {
     cop_results *results = NULL;
     json_t *manifest = NULL;
     COP_TRY(cop_job_create(&c->job, &job));
-    cop_status status = cop_job_manifest(job, c->name, &manifest);
+    cop_status status = COP_OK;
+    for (uint32_t i = 0; i < c->n_problems && status == COP_OK; i++)
+        status = cop_job_problems_check(job, &c->problems[i]);
+    if (status == COP_OK)
+        status = cop_job_manifest(job, c->name, &manifest);
     if (status == COP_OK) {
         json_object_set_new(manifest, "config", cop_bench_config_resolved(c));
         cop_results_options options = {

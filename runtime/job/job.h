@@ -156,6 +156,8 @@ typedef struct cop_problems_job {
 /* One cell a method and number at once. The tokens of a problem must not depend on how many run
  * beside it: ERR_MISMATCH when they do, for methods whose rules do not look across paths. */
 cop_status cop_job_problems(cop_job *job, const cop_problems_job *problems);
+/* What is wrong with the set, its dialects or a prompt, before anything is run or written. */
+cop_status cop_job_problems_check(cop_job *job, const cop_problems_job *problems);
 
 /* ---- a whole config: configs/sweeps/NAME.json ---- */
 

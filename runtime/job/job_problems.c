@@ -185,19 +185,30 @@ static cop_status run_cells(problems_run *run) {
     return COP_OK;
 }
 
+static void release(problems_run *run) {
+    for (uint32_t m = 0; m < run->what->n_methods; m++) {
+        if (run->prompts)
+            cop__problem_prompts_release(&run->prompts[m]);
+        if (run->references)
+            cop_free(run->references[m].hash);
+    }
+    cop_free(run->prompts);
+    cop_free(run->references);
+    cop_problem_set_destroy(run->set);
+}
+
+cop_status cop_job_problems_check(cop_job *job, const cop_problems_job *what) {
+    problems_run run = {.job = job, .what = what};
+    cop_status status = prepare(&run);
+    release(&run);
+    return status;
+}
+
 cop_status cop_job_problems(cop_job *job, const cop_problems_job *what) {
     problems_run run = {.job = job, .what = what};
     cop_status status = prepare(&run);
     if (status == COP_OK)
         status = run_cells(&run);
-    for (uint32_t m = 0; m < what->n_methods; m++) {
-        if (run.prompts)
-            cop__problem_prompts_release(&run.prompts[m]);
-        if (run.references)
-            cop_free(run.references[m].hash);
-    }
-    cop_free(run.prompts);
-    cop_free(run.references);
-    cop_problem_set_destroy(run.set);
+    release(&run);
     return status;
 }
