@@ -31,7 +31,7 @@ done
 
 coppice_say "one problem: the model proposes five first moves, forks, and joins what its children found"
 build/release/coppice run --model bench/countdown/countdown.gguf --dialect countdown-message \
-  --compute f32 --max-tokens 2000 --prompt 'T85 20 19 16 14' --tree
+  --compute f32 --max-tokens 2000 --prompt 'T20 18 15 7 4' --tree
 coppice_say "200 held-out problems: one after the other, and under three join rules"
 build/release/coppice bench configs/sweeps/countdown.json --out "$out/countdown"
 if [ "$transcripts" = yes ]; then

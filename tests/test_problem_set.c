@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "reason/problem_set.h"
 
 #include <stdbool.h>

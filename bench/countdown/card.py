@@ -87,9 +87,11 @@ def pairs(table_of):
 
 def phases(hyper):
     """The phases of the recipe as it stands; thread starts are five tokens."""
-    ends = [hyper["children_until"], hyper["finish_from"], hyper["total_tokens"]]
+    ends = [hyper["children_until"], hyper["finish_from"], hyper["polish_from"],
+            hyper["total_tokens"]]
     rows = [["%.2f" % (end / 1e6), pairs(p["shares"]), p["trunk"], p["start"], p["easy"]]
-            for end, p in zip(ends, (forms.CHILDREN, forms.MIXED, forms.FINISH))]
+            for end, p in zip(ends, (forms.CHILDREN, forms.MIXED, forms.FINISH,
+                                                  forms.POLISH))]
     return table(["until million tokens", "shares of tokens", "loss weight of the trunk",
                   "loss weight of thread starts", "share of short-hit children"], rows)
 

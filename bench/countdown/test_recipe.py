@@ -110,7 +110,8 @@ class TestCheckpoints(unittest.TestCase):
 
 class TestResume(unittest.TestCase):
     def weights_after(self, folder, stop_at=None):
-        hyper = {**train.DEFAULTS, **train.SMOKE, "total_tokens": 12_000, "finish_from": 9_000,
+        hyper = {**train.DEFAULTS, **train.SMOKE, "total_tokens": 12_000, "finish_from": 8_000,
+                 "polish_from": 10_000,
                  "probe_every_tokens": 0, "save_every_s": 0, "log_every": 1}
         trainer = train.Trainer(folder, hyper)
         if stop_at:

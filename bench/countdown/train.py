@@ -25,14 +25,15 @@ MAGIC = b"COPCKPT1"
 KEEP = 2
 DEFAULTS = {
     "seed": 20261, "children_until": 3_600_000, "finish_from": 15_000_000,
-    "total_tokens": 22_000_000, "cosine_tokens": 30_000_000, "warmup_tokens": 300_000,
+    "polish_from": 22_000_000, "polish_lr": 4e-4,
+    "total_tokens": 25_500_000, "cosine_tokens": 30_000_000, "warmup_tokens": 300_000,
     "peak_lr": 1.5e-3, "beta2": 0.98, "weight_decay": 0.05, "clip": 1.0,
     "batch_tokens": forms.BATCH_TOKENS, "autocast": "bf16", "compile": True,
     "log_every": 100,
     "probe_every_tokens": 1_000_000, "play_every_probes": 4, "save_every_s": 120,
 }
-SMOKE = {"children_until": 7_000, "finish_from": 40_000, "total_tokens": 60_000,
-         "cosine_tokens": 90_000, "warmup_tokens": 5_000, "compile": False, "log_every": 5,
+SMOKE = {"children_until": 7_000, "finish_from": 40_000, "polish_from": 52_000,
+         "total_tokens": 60_000, "cosine_tokens": 90_000, "warmup_tokens": 5_000, "compile": False, "log_every": 5,
          "probe_every_tokens": 30_000, "save_every_s": 5}
 
 
@@ -83,16 +84,22 @@ def newest_checkpoint(folder, say=print):
 def phase_of(tokens, h):
     if tokens < h["children_until"]:
         return forms.CHILDREN
-    return forms.MIXED if tokens < h["finish_from"] else forms.FINISH
+    if tokens < h["finish_from"]:
+        return forms.MIXED
+    return forms.FINISH if tokens < h["polish_from"] else forms.POLISH
 
 
 def learning_rate(tokens, h):
-    """Warm-up, a cosine laid out for cosine_tokens, from finish_from on a straight line to 0."""
+    """Warm-up, a cosine laid out for cosine_tokens, from finish_from on a straight line to 0, and
+    once more from polish_lr to 0."""
+    if tokens >= h["polish_from"]:
+        return h["polish_lr"] * max(0.0, (h["total_tokens"] - tokens)
+                                    / (h["total_tokens"] - h["polish_from"]))
     if tokens < h["warmup_tokens"]:
         return h["peak_lr"] * (tokens + 1) / h["warmup_tokens"]
     at = min(tokens, h["finish_from"])
     done = (at - h["warmup_tokens"]) / (h["cosine_tokens"] - h["warmup_tokens"])
-    left = (h["total_tokens"] - tokens) / (h["total_tokens"] - h["finish_from"])
+    left = (h["polish_from"] - tokens) / (h["polish_from"] - h["finish_from"])
     return h["peak_lr"] * 0.5 * (1 + math.cos(math.pi * done)) * max(0.0, min(1.0, left))
 
 
@@ -145,7 +152,7 @@ class Trainer:
         state = newest_checkpoint(self.folder)
         if not state:
             self.log(event="start", config=self.cfg.as_dict(), hyper=self.h,
-                     phases=[forms.CHILDREN, forms.MIXED, forms.FINISH],
+                     phases=[forms.CHILDREN, forms.MIXED, forms.FINISH, forms.POLISH],
                      k_weights={str(k): w for k, w in forms.K_WEIGHTS.items()},
                      parameters=sum(p.numel() for p in self.model.parameters()),
                      torch=torch.__version__)

@@ -5,7 +5,6 @@
  * between spaces and is wrong with a number more.
  * Seeds: tests/fuzz/corpus/problem_set, that byte and then a file, or a prompt and a claim.
  */
-#define _GNU_SOURCE
 #include "reason/problem_set.h"
 
 #include <jansson.h>
