@@ -55,8 +55,11 @@ static cop_status create_record(cop_live *live, cop_live_record *record) {
 static cop_status create_dialect(cop_live *live) {
     const cop_live_options *o = &live->options;
     const cop_dialect *d = o->dialect;
-    COP_TRY(cop_encoder_create(o->tokenizer, COP_LIVE_ENCODE_BYTES, &live->encoder));
-    COP_TRY(cop_grow(&live->scratch.data, &live->scratch.capacity, 2 * COP_LIVE_ENCODE_BYTES,
+    bool replies = d->join == COP_JOIN_MESSAGE; /* of any length that a path can have */
+    live->encode_bytes = replies && live->max_bytes > COP_LIVE_ENCODE_BYTES ? live->max_bytes
+                                                                            : COP_LIVE_ENCODE_BYTES;
+    COP_TRY(cop_encoder_create(o->tokenizer, live->encode_bytes, &live->encoder));
+    COP_TRY(cop_grow(&live->scratch.data, &live->scratch.capacity, 2 * live->encode_bytes,
                      sizeof *live->scratch.data));
     COP_TRY(
         encode_fixed(live, d->join_prompt, strlen(d->join_prompt), &live->join_ids, &live->n_join));
@@ -80,8 +83,9 @@ static cop_status create_parts(cop_live *live) {
     if (o->max_branches < o->n_samples)
         o->max_branches = o->n_samples;
     /* A sample's ids hold its paths' too, and their headers and join texts. */
-    live->max_ids = o->max_tokens + (cop__live_forks(live) ? 64 * o->max_branches : 0) + 64;
-    live->max_bytes = (size_t)live->max_ids * 16;
+    live->max_ids =
+        o->max_tokens + (cop__live_forks(live) ? 64 * o->max_branches : 0) + COP_LIVE_SPARE_IDS;
+    live->max_bytes = (size_t)live->max_ids * 16 + 4 * COP_LIVE_SPARE_BYTES;
     live->records = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->records);
     live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
     live->children = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->children);
@@ -263,9 +267,10 @@ cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32
 
 cop_status cop__live_encode(cop_live *live, const char *text, size_t bytes, bool plain) {
     live->scratch.count = 0;
-    if (bytes > COP_LIVE_ENCODE_BYTES)
-        return COP_FAIL(COP_ERR_NO_ROOM, "a header or reply has %zu bytes; at most %d can be given",
-                        bytes, COP_LIVE_ENCODE_BYTES);
+    if (bytes > live->encode_bytes)
+        return COP_FAIL(COP_ERR_NO_ROOM,
+                        "a header or reply has %zu bytes; at most %zu can be given", bytes,
+                        live->encode_bytes);
     return cop_encoder_encode(live->encoder, text, bytes,
                               (cop_encode_options){.plain = plain, .no_bos = true}, &live->scratch);
 }
@@ -326,7 +331,9 @@ cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sam
                                 cop_stop stop) {
     cop_live_record *record = &live->records[sample];
     live->samples[sample].stop = stop;
-    cop__live_mark_below(live, record, stop);
+    /* Of the paths that were open, the limit ended all alike; anything else cancelled them. */
+    cop__live_mark_below(live, record,
+                         stop == COP_STOP_LENGTH ? COP_STOP_LENGTH : COP_STOP_CANCELLED);
     COP_TRY(cop__live_gather(live, record));
     cop__live_hear(live, COP_LIVE_STOP, record);
     cop_branch_end how = stop == COP_STOP_CONFIDENCE  ? COP_END_PRUNED
@@ -374,9 +381,10 @@ static void note_item(const cop_live *live, cop_live_record *record, const cop_t
     if ((item || event->element == COP_EL_PLAN) && n > 0 && record->items[n - 1].bytes == SIZE_MAX)
         record->items[n - 1].bytes = tag - record->items[n - 1].begin;
     if (item && !event->closing) {
-        record->n_items = n = event->items - 1;
+        n = event->items - 1; /* more than `max` are counted: their fork is refused */
         if (n < max)
-            record->items[record->n_items++] = (cop_live_item){record->bytes + at, SIZE_MAX};
+            record->items[n++] = (cop_live_item){record->bytes + at, SIZE_MAX};
+        record->n_items = n < max ? n : max;
     }
 }
 
@@ -406,11 +414,17 @@ static cop_status find_action(cop_live *live, const cop_engine *engine, cop_live
             }
         }
         if (event.element == COP_EL_PATH && event.closing && record->n_path > 0 &&
-            depth == record->n_path)
+            depth == record->closes_at)
             out->action = ACT_PATH_END;
     }
     out->kept = at;
     return COP_OK;
+}
+
+/* Whether the branch's own memory holds another token and what ends it. */
+static bool has_room(const cop_live *live, const cop_live_record *record) {
+    return live->max_ids - record->n_ids >= COP_LIVE_SPARE_IDS &&
+           live->max_bytes - record->bytes >= COP_LIVE_SPARE_BYTES;
 }
 
 /* Takes the token's text; a token that ran past a tag's end is cut there and encoded again. */
@@ -454,12 +468,17 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
         return finish_sample(live, engine, record->sample, COP_STOP_REFUSED);
     bool full =
         cop_engine_branch(engine, record->branch).next_position >= cop_engine_max_positions(engine);
-    bool over = full || (sample->generated >= o->max_tokens && !path_end);
+    bool over =
+        full || !has_room(live, record) || (sample->generated >= o->max_tokens && !path_end);
     if (!over)
         COP_TRY(cop_engine_feed(engine, record->branch, record->ids + first, record->n_ids - first,
                                 COP_FEED_DECODE));
     if (path_end)
         return cop__live_end_path(live, engine, record, true, COP_STOP_END);
+    /* A spawned path has a context of its own: that it is full is not the sample's end. */
+    bool alone = record->n_path > 0 && o->dialect->join == COP_JOIN_MESSAGE;
+    if (full && alone && sample->generated < o->max_tokens)
+        return cop__live_end_path(live, engine, record, false, COP_STOP_LENGTH);
     if (over)
         return finish_sample(live, engine, record->sample, COP_STOP_LENGTH);
     if (token->action == ACT_FORK && !doubtful)
@@ -521,6 +540,9 @@ static cop_status live_token_taken(cop_driver *driver, cop_engine *engine, cop_b
         COP_TRY(finish_sample(live, engine, record->sample, COP_STOP_END));
     else
         COP_TRY(act(live, engine, record, first, &token, doubtful));
+    /* A path's own end does not wait for the limit, which its sample may have reached with it. */
+    if (sample->generated >= live->options.max_tokens && sample->stop == COP_STOP_NONE)
+        COP_TRY(finish_sample(live, engine, record->sample, COP_STOP_LENGTH));
     return spend(live, engine, record->sample);
 }
 

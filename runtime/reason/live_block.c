@@ -9,6 +9,15 @@ static const char *find_text(const char *text, size_t bytes, const cop_tag *tag)
 
 /* ---- opening ---- */
 
+/* Whether each path's header, which may hold its item's text, fits where headers are made. */
+static bool headers_fit(const cop_live *live, const cop_live_record *record, uint32_t items) {
+    const char *prompt = live->options.dialect->branch_prompt;
+    size_t longest = 0, plain = strlen(prompt) + COP_LIVE_PATH_TEXT_BYTES;
+    for (uint32_t i = 0; i < items; i++)
+        longest = record->items[i].bytes > longest ? record->items[i].bytes : longest;
+    return !strstr(prompt, "{item}") || plain + longest < COP_LIVE_HEADER_BYTES;
+}
+
 bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t items) {
     const cop_dialect *d = live->options.dialect;
@@ -21,6 +30,7 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     if ((d->max_paths && items > d->max_paths) || (max_blocks && sample->forks >= max_blocks))
         return false;
     return !live->spent && items <= live->options.max_branches - live->n_records &&
+           headers_fit(live, record, items) &&
            cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES);
 }
 
@@ -38,6 +48,7 @@ static void begin_record(cop_live *live, cop_live_record *parent, cop_branch bra
                              .text = record->text,
                              .items = record->items,
                              .ring = record->ring};
+    fresh.closes_at = fresh.parser.depth;
     memcpy(fresh.path, parent->path, sizeof fresh.path);
     fresh.path[parent->n_path] = index + 1;
     *record = fresh;
@@ -168,8 +179,10 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
                               bool closed, cop_stop stop) {
     const cop_join_policy *policy = &live->options.join_policy;
     if (!closed) {
-        if (live->options.dialect->path_end == COP_PATH_END_ENDS_RUN)
+        if (live->options.dialect->path_end == COP_PATH_END_ENDS_RUN) {
+            mark_ended(live, record, stop);
             return cop__live_end_sample(live, engine, record->sample, COP_STOP_PATH);
+        }
         COP_TRY(close_path(live, engine, record));
     }
     cop_live_record *parent = &live->records[record->parent];
@@ -184,24 +197,29 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
 /* ---- joining ---- */
 
 /* What a child returns: from its first reply text to before its closing tag. */
-static cop_status append_reply(cop_live *live, cop_live_record *parent,
-                               const cop_live_record *child) {
+static const char *reply_of(const cop_live *live, const cop_live_record *child, size_t *length) {
     const cop_dialect *d = live->options.dialect;
     const char *text = child->text + child->header_bytes, *from = NULL;
     size_t bytes = child->bytes - child->header_bytes;
     const cop_tag *close = &d->close[COP_EL_PATH];
+    bool cancelled = child->stop == COP_STOP_CANCELLED || child->stop == COP_STOP_CONFIDENCE;
     if (close->bytes && bytes >= close->bytes &&
         memcmp(text + bytes - close->bytes, close->text, close->bytes) == 0)
         bytes -= close->bytes;
-    for (uint32_t i = 0; i < d->n_reply_from && !child->dropped; i++) {
+    for (uint32_t i = 0; i < d->n_reply_from && !cancelled; i++) {
         const char *found = find_text(text, bytes, &d->reply_from[i]);
         if (found && (!from || found < from))
             from = found;
     }
-    if (from)
-        COP_TRY(cop__live_encode(live, from, bytes - (size_t)(from - text), false));
-    else
-        COP_TRY(cop__live_encode(live, d->reply_otherwise, strlen(d->reply_otherwise), false));
+    *length = from ? bytes - (size_t)(from - text) : strlen(d->reply_otherwise);
+    return from ? from : d->reply_otherwise;
+}
+
+static cop_status append_reply(cop_live *live, cop_live_record *parent,
+                               const cop_live_record *child) {
+    size_t bytes;
+    const char *reply = reply_of(live, child, &bytes);
+    COP_TRY(cop__live_encode(live, reply, bytes, false));
     return cop__live_append(live, parent, live->scratch.data, (uint32_t)live->scratch.count,
                             COP_LIVE_GIVEN);
 }
@@ -218,23 +236,41 @@ static cop_status append_children(cop_live *live, cop_live_record *parent) {
     return COP_OK;
 }
 
-/* Whether the children's text and what the join adds still fit, in positions and in memory. */
-static bool join_fits(const cop_live *live, const cop_engine *engine,
-                      const cop_live_record *parent) {
-    uint64_t ids = live->n_join;
-    for (uint32_t i = 0; i < parent->n_children; i++)
-        ids += live->records[parent->first_child + i].n_ids + live->n_close;
-    return cop__live_fits(engine, parent->branch, ids) && ids <= live->max_ids - parent->n_ids;
+/* Whether the children's text, or what they return, and what the join adds still fit, in positions
+ * and in memory. */
+static cop_status join_fits(cop_live *live, const cop_engine *engine, const cop_live_record *parent,
+                            bool *fits) {
+    uint64_t ids = live->n_join, text = strlen(live->options.dialect->join_prompt);
+    for (uint32_t i = 0; i < parent->n_children; i++) {
+        const cop_live_record *child = &live->records[parent->first_child + i];
+        size_t bytes = child->dropped ? 0 : child->bytes;
+        uint64_t n = child->dropped ? 0 : child->n_ids;
+        if (live->options.dialect->join == COP_JOIN_MESSAGE) {
+            const char *reply = reply_of(live, child, &bytes);
+            COP_TRY(cop__live_encode(live, reply, bytes, false));
+            n = live->scratch.count;
+        }
+        ids += n;
+        text += bytes;
+    }
+    *fits = cop__live_fits(engine, parent->branch, ids) && ids <= live->max_ids - parent->n_ids &&
+            text <= live->max_bytes - parent->bytes;
+    return COP_OK;
 }
 
-/* With reuse, the first path's KV stays; with one path and nothing to add that would leave no row
- * to sample from. */
-static uint32_t reused_ids(const cop_live *live, const cop_live_record *parent) {
+/* With reuse, what of the first path's text was computed there stays; with one path and nothing to
+ * add that would leave no row to sample from. A path that was cut while it waited for a block of
+ * its own holds that block's text, which was not. */
+static uint32_t reused_ids(const cop_live *live, const cop_engine *engine,
+                           const cop_live_record *parent) {
     const cop_dialect *d = live->options.dialect;
     const cop_live_record *first = &live->records[parent->first_child];
-    bool reuse = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX &&
-                 !first->dropped && (parent->n_children > 1 || live->n_join > 0);
-    return reuse ? first->n_ids : 0;
+    if (d->join != COP_JOIN_REPREFILL || d->reuse != COP_REUSE_LONGEST_PREFIX || first->dropped)
+        return 0;
+    uint32_t computed = cop_engine_branch(engine, first->branch).next_position -
+                        cop_engine_branch(engine, parent->branch).next_position;
+    bool more = parent->n_children > 1 || live->n_join > 0;
+    return more ? computed : 0;
 }
 
 cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch) {
@@ -244,9 +280,12 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
         return cop_engine_end(engine, branch, COP_END_DONE);
     cop_live_record *parent = &live->records[id];
     const cop_dialect *d = live->options.dialect;
-    if (!join_fits(live, engine, parent))
+    bool fits;
+    COP_TRY(join_fits(live, engine, parent, &fits));
+    if (!fits)
         return cop__live_end_sample(live, engine, parent->sample, COP_STOP_LENGTH);
-    uint32_t first = parent->n_ids, kept = reused_ids(live, parent), paths = parent->n_children;
+    uint32_t first = parent->n_ids, kept = reused_ids(live, engine, parent),
+             paths = parent->n_children;
     cop__live_hear(live, COP_LIVE_JOIN, parent);
     COP_TRY(append_children(live, parent));
     parent->n_children = 0;
@@ -276,7 +315,9 @@ cop_status cop__live_gather(cop_live *live, cop_live_record *record) {
     for (uint32_t i = 0; i < n; i++) {
         cop_live_record *child = &live->records[record->first_child + i];
         COP_TRY(cop__live_gather(live, child));
-        if (!child->dropped && child->n_ids <= live->max_ids - record->n_ids)
+        bool fits = child->n_ids <= live->max_ids - record->n_ids &&
+                    child->bytes <= live->max_bytes - record->bytes;
+        if (!child->dropped && fits)
             COP_TRY(cop__live_append(live, record, child->ids, child->n_ids, COP_LIVE_QUIET));
     }
     record->n_children = 0;

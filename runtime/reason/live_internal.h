@@ -12,7 +12,9 @@ enum {
     COP_LIVE_DEPTH_MAX = 16,
     COP_LIVE_PATH_TEXT_BYTES = 64,
     COP_LIVE_HEADER_BYTES = 512,
-    COP_LIVE_ENCODE_BYTES = 8192, /* longest header, reply or cut token that can be encoded */
+    COP_LIVE_ENCODE_BYTES = 8192, /* longest cut token that can be encoded */
+    COP_LIVE_SPARE_IDS = 64,      /* kept free for what one token and a path's end may add, */
+    COP_LIVE_SPARE_BYTES = 1024,  /* in tokens and in bytes */
 };
 
 typedef struct cop_live_item { /* an item of the open plan: where its text stands */
@@ -27,6 +29,7 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     char path_text[COP_LIVE_PATH_TEXT_BYTES];
     uint32_t block; /* of its sample */
     cop_parser parser;
+    uint32_t closes_at;         /* blocks open where its own closing tag may stand */
     uint32_t ill_formed_before; /* tags that the parent's text had got wrong at the fork */
     int32_t *ids;               /* [max_ids] */
     uint32_t n_ids, n_header;
@@ -61,6 +64,7 @@ struct cop_live {
     int32_t *join_ids, *close_ids; /* the dialect's join text and path close, encoded */
     uint32_t n_join, n_close;
     cop_encoder *encoder; /* for headers, replies and cut tokens, with its own memory */
+    size_t encode_bytes;  /* the longest text that it takes */
     cop_token_ids scratch;
 };
 
