@@ -20,7 +20,7 @@ done
 
 begin=$SECONDS
 coppice_need "${coppice_build_packages[@]}"
-coppice_build release
+coppice_build release coppice
 for part in countdown transcripts; do
   if [ -e "$out/$part" ] && [ ! -f "$out/$part/manifest.json" ]; then
     echo "$out/$part exists and is no result folder: name another with --out" >&2

@@ -32,15 +32,17 @@ coppice_need() {
 
 coppice_build_packages=(build-essential cmake ninja-build pkg-config libjansson-dev libpcre2-dev)
 
-# coppice_build PRESET: configures and builds into build/PRESET.
+# coppice_build PRESET [TARGET..]: configures and builds into build/PRESET; everything, or the targets.
 coppice_build() {
+  local targets=()
+  [ $# -gt 1 ] && targets=(--target "${@:2}")
   coppice_say "building $1"
   cmake --preset "$1" -G Ninja >"/tmp/coppice-cmake-$$.log" 2>&1 || {
     cat "/tmp/coppice-cmake-$$.log" >&2
     return 1
   }
   rm -f "/tmp/coppice-cmake-$$.log"
-  cmake --build --preset "$1" -- --quiet >&2
+  cmake --build --preset "$1" "${targets[@]}" -- --quiet >&2
 }
 
 coppice_model=models/SmolLM2-135M-Instruct.Q4_1.gguf
