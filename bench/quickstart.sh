@@ -21,7 +21,9 @@ done
 begin=$SECONDS
 coppice_need "${coppice_build_packages[@]}"
 coppice_build release coppice
-for part in countdown transcripts; do
+parts=(countdown)
+[ "$transcripts" = no ] || parts+=(transcripts)
+for part in "${parts[@]}"; do
   if [ -e "$out/$part" ] && [ ! -f "$out/$part/manifest.json" ]; then
     echo "$out/$part exists and is no result folder: name another with --out" >&2
     exit 2

@@ -125,6 +125,9 @@ static void test_bad_methods_are_refused(void) {
     refuse_method("\"dialect\": \"./nosuch.json\"", "nosuch.json");
     refuse_method(MESSAGE ", \"at_once\": [1]", "at_once");
     refuse_method(MESSAGE ", \"ask_paths\": 1.5", "ask_paths");
+    refuse_method("\"dialect\": \"countdown-sequential\", \"ask_paths\": 5", "does not say {k}");
+    refuse_method("\"dialect\": \"multiverse\", \"ask_paths\": 5", "does not say {k}");
+    refuse_method("\"dialect\": \"countdown-sequential\", \"max_blocks\": 2", "never forks");
     refuse_method(MESSAGE ", \"prune\": {}", "names no rule");
     refuse_method(MESSAGE ", \"prune\": {\"first_finisher\": true}", "first_finisher");
     refuse_method(MESSAGE ", \"prune\": {\"warmup\": 3, \"budget_tokens\": 9}", "window");

@@ -21,6 +21,12 @@ static void hear_record(void *context, const json_t *record, const cop_metrics *
     heard *h = context;
     json_array_append_new(h->records, json_deep_copy(record));
     h->allocations += metrics->allocations_in_steps;
+    /* The metrics are those of all problems, whatever number of runs it took. */
+    const json_t *tokens = json_object_get(json_object_get(record, "each"), "tokens");
+    uint64_t sum = 0;
+    for (size_t i = 0; i < json_array_size(tokens); i++)
+        sum += (uint64_t)json_integer_value(json_array_get(tokens, i));
+    CHECK_EQ(metrics->tokens_total, sum);
 }
 
 static void hear_progress(void *context, uint32_t done, uint32_t total, const char *what) {
@@ -285,7 +291,7 @@ static void test_tokens_do_not_depend_on_what_runs_beside(void) {
 static void test_joins_that_keep_the_text_run_as_well(void) {
     cop_bench_config *config;
     fresh_folder();
-    load_shipped(MEMBERS("2", "300", "[3]"),
+    load_shipped(MEMBERS("2", "300", "[2]"),
                  "{\"name\": \"tw\", \"dialect\": \"countdown-reprefill\", \"ask_paths\": 2, "
                  "\"max_blocks\": 1},"
                  "{\"name\": \"mv\", \"dialect\": \"countdown-stitch\", \"ask_paths\": 2, "
@@ -311,7 +317,7 @@ static void test_rules_are_applied_and_recorded(void) {
                  "{\"name\": \"budget\", \"dialect\": \"countdown-message\", \"max_blocks\": 1, "
                  "\"prune\": {\"budget_tokens\": 120}},"
                  "{\"name\": \"sure\", \"dialect\": \"countdown-message\", \"max_blocks\": 1, "
-                 "\"prune\": {\"window\": 8, \"warmup\": 3, \"keep_percent\": 40}}",
+                 "\"prune\": {\"window\": 8, \"warmup\": 3, \"keep_percent\": 10}}",
                  &config);
     heard h = hear();
     CHECK_OK(run_config(config, &h, false));
@@ -333,8 +339,9 @@ static void test_rules_are_applied_and_recorded(void) {
     CHECK(json_is_null(member(member(budget, "prune"), "threshold")));
     CHECK(number(budget, "tokens_mean") < number(sure, "tokens_mean"));
     CHECK_EQ(count_of(member(sure, "prune"), "warmup"), 3);
-    CHECK(number(member(sure, "prune"), "keep_percent") == 40);
+    CHECK(number(member(sure, "prune"), "keep_percent") == 10);
     CHECK(number(member(sure, "prune"), "threshold") > 0);
+    CHECK(number(sure, "paths_cancelled_mean") > 0);
     json_decref(h.records);
     cop_bench_config_destroy(config);
 }
@@ -375,7 +382,7 @@ static void test_an_interrupted_run_is_resumed(void) {
     cop_bench_config *config;
     fresh_folder();
     /* At a temperature, so that the random numbers are seen to be the problem's own. */
-    load_shipped(MEMBERS("3", "60", "[1, 3]") ", \"temperature\": 1.5", two_methods, &config);
+    load_shipped(MEMBERS("3", "60", "[1, 3]") ", \"temperature\": 8", two_methods, &config);
     heard h = hear();
     h.interrupt_at = 2;
     CHECK_STATUS(run_config(config, &h, false), COP_ERR_INTERRUPTED);
@@ -439,12 +446,53 @@ static void test_problems_that_cannot_be_run_are_named(void) {
         run_set("{\"id\": \"a\", \"prompt\": \"T33\"}\n{\"id\": 3}\n", members, one_method),
         COP_ERR_FORMAT);
     CHECK_MESSAGE("set.jsonl:2");
+    fresh_folder();
+    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n", members, one_method),
+                 COP_ERR_CONFIG);
+    CHECK_MESSAGE("2 problems at once, and only 1 to run");
+    /* Its prompt can be encoded, the text that it inserts cannot. */
+    fresh_folder();
+    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n"
+                         "{\"id\": \"b\", \"prompt\": \"T33 18 15 9 8\"}\n",
+                         members, "{\"name\": \"m\", \"dialect\": \"multiverse\"}"),
+                 COP_ERR_FORMAT);
+    CHECK_MESSAGE("dialect multiverse, its branch_prompt");
+}
+
+/* The dialect's name and the prompts stay; what the runtime does with them does not. */
+static void test_another_dialect_of_the_same_name_is_another_cell(void) {
+    static const char members[] = "\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [1]";
+    static const char text[] =
+        "{\"name\": \"mine\", \"source\": \"a test\", \"join\": \"reprefill\", \"prompt\": "
+        "\"<tw><k{k}>{problem}\", \"ask_paths\": 2, \"tags\": {\"block\": {\"close\": \"<join>\"}, "
+        "\"plan\": {\"close\": \"<fork>\"}, \"item\": {\"open\": \"<try>\"}, \"path\": {\"open\": "
+        "\"<thr>\", \"close\": \"<end>\"}}, \"branch_prompt\": \"<thr>{item}\", \"join_prompt\": "
+        "\"<join>\", \"answer_after\": \"%s\", \"max_path_tokens\": %u}";
+    static const struct {
+        const char *after;
+        unsigned longest, cells; /* that run: what stands there is not run again */
+    } turns[] = {{"<ok>", 128, 1}, {"<ok>", 128, 0}, {"<ok>", 20, 1}, {"<no>", 20, 1}};
+    fresh_folder();
+    write_file("set.jsonl", "{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n");
+    for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
+        char dialect[1024];
+        cop_bench_config *config;
+        snprintf(dialect, sizeof dialect, text, turns[i].after, turns[i].longest);
+        write_file("mine.json", dialect);
+        CHECK_OK(load_set("set.jsonl", members, "{\"name\": \"m\", \"dialect\": \"mine.json\"}",
+                          &config));
+        heard h = hear();
+        CHECK_OK(run_config(config, &h, i > 0));
+        CHECK_EQ(json_array_size(h.records), turns[i].cells);
+        json_decref(h.records);
+        cop_bench_config_destroy(config);
+    }
 }
 
 static void test_without_a_reference_nothing_is_graded(void) {
     fresh_folder();
     CHECK_OK(run_set("{\"id\": \"a\", \"prompt\": \"T21 17 16 8 3\"}\n",
-                     "\"checker\": \"exact\", \"max_tokens\": 400, \"at_once\": [2]",
+                     "\"checker\": \"exact\", \"max_tokens\": 400, \"at_once\": [1]",
                      "{\"name\": \"m\", \"dialect\": \"countdown-message\"}"));
     json_t *lines = read_lines();
     const json_t *line = json_array_get(lines, 0), *accuracy = member(line, "accuracy");
@@ -523,6 +571,7 @@ int main(void) {
     RUN(test_files_of_a_result_folder_have_plain_names);
     RUN(test_a_model_without_words_is_refused);
     RUN(test_problems_that_cannot_be_run_are_named);
+    RUN(test_another_dialect_of_the_same_name_is_another_cell);
     RUN(test_without_a_reference_nothing_is_graded);
     RUN(test_a_sweep_runs_its_problem_sets);
     RUN(test_an_interrupted_run_is_resumed);

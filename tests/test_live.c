@@ -148,6 +148,32 @@ static void test_sequential_has_no_tags(void) {
     live_world_close(&w);
 }
 
+static void test_options_that_a_dialect_cannot_serve_are_refused(void) {
+    world w = live_world_open("multiverse", 64, 4096);
+    cop_live_options options = {.dialect = cop_dialect_of(w.dialect),
+                                .tokenizer = w.tokenizer,
+                                .prompt = live_world_prompt,
+                                .n_prompt = 4,
+                                .n_samples = 1,
+                                .max_tokens = 9,
+                                .max_branches = 9,
+                                .join_policy = {.quorum = 1, .success_only = true}};
+    cop_live *live = NULL;
+    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_CONFIG);
+    CHECK_MESSAGE("names no \"success\"");
+    CHECK(live == NULL);
+    options.join_policy = (cop_join_policy){0};
+    cop_dialect d = live_world_dialect(&w);
+    d.join_prompt = "";
+    options.dialect = &d;
+    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_CONFIG);
+    CHECK_MESSAGE("no join_prompt");
+    d.join = COP_JOIN_MESSAGE;
+    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_USAGE);
+    CHECK_MESSAGE("spawn_prompt is needed");
+    live_world_close(&w);
+}
+
 int main(void) {
     RUN(test_multiverse_forks_and_stitches);
     RUN(test_tags_that_straddle_tokens_cut_them);
@@ -158,5 +184,6 @@ int main(void) {
     RUN(test_a_fork_that_cannot_be_is_refused_and_counted);
     RUN(test_the_budget_ends_a_run_inside_a_block);
     RUN(test_sequential_has_no_tags);
+    RUN(test_options_that_a_dialect_cannot_serve_are_refused);
     return check_report();
 }

@@ -394,32 +394,6 @@ static void test_join_policies_of_stitch(void) {
     check_policies("countdown-stitch", COP_JOIN_STITCH);
 }
 
-static void test_success_needs_a_dialect_that_can_say_it(void) {
-    world w = live_world_open("multiverse", 64, 4096);
-    cop_live_options options = {.dialect = cop_dialect_of(w.dialect),
-                                .tokenizer = w.tokenizer,
-                                .prompt = live_world_prompt,
-                                .n_prompt = 4,
-                                .n_samples = 1,
-                                .max_tokens = 9,
-                                .max_branches = 9,
-                                .join_policy = {.quorum = 1, .success_only = true}};
-    cop_live *live = NULL;
-    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_CONFIG);
-    CHECK_MESSAGE("names no \"success\"");
-    CHECK(live == NULL);
-    options.join_policy = (cop_join_policy){0};
-    cop_dialect d = live_world_dialect(&w);
-    d.join_prompt = "";
-    options.dialect = &d;
-    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_CONFIG);
-    CHECK_MESSAGE("no join_prompt");
-    d.join = COP_JOIN_MESSAGE;
-    CHECK_STATUS(cop_live_create(&options, &live), COP_ERR_USAGE);
-    CHECK_MESSAGE("spawn_prompt is needed");
-    live_world_close(&w);
-}
-
 /* ---- prune rules inside a block ---- */
 
 static void test_a_budget_ends_paths_and_not_the_conclusion(void) {
@@ -498,6 +472,30 @@ static void test_a_block_that_lost_every_path_and_adds_nothing_ends_the_sample(v
             CHECK_EQ(m.tokens_total, strlen(TRY2) + 2 * deadline + (empty ? 0 : 3));
             cop_live_destroy(live);
         }
+    }
+    live_world_close(&w);
+}
+
+/* What reuse keeps may be all that the join gives: then it is computed again, for a row. */
+static void test_reuse_leaves_a_row_to_go_on_from(void) {
+    world w = live_world_open("countdown-reprefill", 64, 4096);
+    cop_dialect d = live_world_dialect(&w);
+    d.join_prompt = "";
+    d.reuse = COP_REUSE_LONGEST_PREFIX;
+    cop_metrics m;
+    for (int keep = 0; keep < 2; keep++) {
+        cop_script script[] = {live_world_say(&w, "", TRY2), live_world_say(&w, "1", "1<end>"),
+                               live_world_say(&w, "2", "2 and more<end>")};
+        cop_live_options options = {.join_policy = {.quorum = 1, .keep_partial = keep},
+                                    .max_tokens = (uint32_t)strlen(TRY2) + 6 + 5 + 12};
+        cop_live *live = run(&w, &d, script, 3, options, &m);
+        cop_live_sample sample = cop_live_sample_read(live, 0);
+        CHECK_EQ(sample.stop, COP_STOP_LENGTH);
+        CHECK_EQ(m.tokens_reused, keep ? strlen("<thr> 14 - 21<end>") : 0);
+        CHECK_EQ(m.tokens_reprefilled,
+                 strlen(keep ? "<thr> 3 + 42 and<end>" : "<thr> 14 - 21<end>"));
+        live_world_check_text_join(&w, live, 12);
+        cop_live_destroy(live);
     }
     live_world_close(&w);
 }
@@ -592,10 +590,10 @@ int main(void) {
     RUN(test_join_policies_of_message);
     RUN(test_join_policies_of_reprefill);
     RUN(test_join_policies_of_stitch);
-    RUN(test_success_needs_a_dialect_that_can_say_it);
     RUN(test_a_budget_ends_paths_and_not_the_conclusion);
     RUN(test_confidence_cancels_paths_when_the_window_is_full);
     RUN(test_a_block_that_lost_every_path_and_adds_nothing_ends_the_sample);
+    RUN(test_reuse_leaves_a_row_to_go_on_from);
     RUN(test_a_cancelled_path_that_waits_takes_its_block_with_it);
     RUN(test_a_block_inside_a_refused_one);
     return check_report();

@@ -1,68 +1,9 @@
 #include "reason/parser.h"
 
-#include "check.h"
-#include "reason/trajectory.h"
-#include "transcripts.h"
-
-enum { EVENTS_MAX = 4096 };
-
-typedef struct events {
-    cop_tag_event list[EVENTS_MAX];
-    size_t count;
-} events;
+#include "parser_events.h"
 
 static const cop_dialect *multiverse, *threadweaver;
 static cop_dialect_file *files[2];
-
-/* Feeds the text in one piece. */
-static cop_status feed(cop_parser *parser, const char *text, size_t bytes, events *out) {
-    for (size_t at = 0; at < bytes;) {
-        size_t used = 0;
-        bool found;
-        cop_tag_event event;
-        COP_TRY(cop_parser_feed(parser, text + at, bytes - at, &used, &found, &event));
-        CHECK(used > 0 && used <= bytes - at);
-        at += used;
-        if (found && out) {
-            CHECK(out->count < EVENTS_MAX);
-            out->list[out->count++] = event;
-        }
-    }
-    return COP_OK;
-}
-
-static bool same_tag(const cop_tag_event *a, const cop_tag_event *b) {
-    return a->element == b->element && a->closing == b->closing && a->tag_bytes == b->tag_bytes &&
-           a->depth == b->depth && a->items == b->items && a->paths == b->paths;
-}
-
-static void check_same(const events *a, const events *b) {
-    CHECK_EQ(a->count, b->count);
-    for (size_t i = 0; i < a->count; i++) {
-        CHECK(same_tag(&a->list[i], &b->list[i]));
-        CHECK_EQ(a->list[i].end, b->list[i].end);
-    }
-}
-
-/* What the next byte can depend on; `fed` and `line` aside. */
-static void check_same_state(const cop_parser *a, const cop_parser *b) {
-    CHECK_EQ(a->n_open, b->n_open);
-    CHECK(memcmp(a->open, b->open, a->n_open) == 0);
-    CHECK_EQ(a->depth, b->depth);
-    CHECK(memcmp(a->items, b->items, a->depth * sizeof a->items[0]) == 0);
-    CHECK(memcmp(a->paths, b->paths, a->depth * sizeof a->paths[0]) == 0);
-    for (int d = 0; d < a->depth; d++)
-        CHECK_EQ(a->joined >> d & 1, b->joined >> d & 1);
-    CHECK_EQ(a->n_tail, b->n_tail);
-    CHECK(memcmp(a->tail, b->tail, a->n_tail) == 0);
-}
-
-static cop_status parse(const cop_dialect *dialect, bool strict, const char *text, events *out) {
-    cop_parser parser;
-    cop_parser_init(&parser, dialect, strict);
-    COP_TRY(feed(&parser, text, strlen(text), out));
-    return cop_parser_end(&parser);
-}
 
 #define PLAN2                                                                                      \
     "<Parallel>\n<Goal>\n<Outline>\n1: a\n</Outline>\n<Outline>\n2: b\n</Outline>\n</Goal>"
@@ -75,7 +16,7 @@ static void test_a_tag_is_found_at_its_last_byte(void) {
     found.count = 0;
     cop_parser parser;
     cop_parser_init(&parser, multiverse, true);
-    CHECK_OK(feed(&parser, text, strlen(text), &found));
+    CHECK_OK(parser_feed(&parser, text, strlen(text), &found));
     static const struct {
         cop_element element;
         bool closing;
@@ -108,18 +49,6 @@ static void test_a_tag_is_found_at_its_last_byte(void) {
     CHECK_MESSAGE("line 1, byte 0: <Think> is never closed; add its </Think>");
 }
 
-/* Feeds bytes cut at random places, pieces of no byte among them. */
-static void feed_cut(cop_parser *parser, const char *text, size_t bytes, transcript *random,
-                     events *out) {
-    for (size_t at = 0; at < bytes;) {
-        size_t piece = transcript_random(random, 9);
-        if (piece > bytes - at)
-            piece = bytes - at;
-        CHECK_OK(feed(parser, text + at, piece, out));
-        at += piece;
-    }
-}
-
 static void test_every_cutting_gives_the_same_events(void) {
     static events whole, cut;
     for (uint64_t seed = 0; seed < 300; seed++) {
@@ -128,7 +57,7 @@ static void test_every_cutting_gives_the_same_events(void) {
         cop_parser one, many;
         whole.count = 0;
         cop_parser_init(&one, t.dialect, strict);
-        CHECK_OK(feed(&one, t.text.data, t.text.bytes, &whole));
+        CHECK_OK(parser_feed(&one, t.text.data, t.text.bytes, &whole));
         CHECK_OK(cop_parser_end(&one));
         CHECK_EQ(one.ill_formed, 0);
         for (int i = 0; i < 3; i++) {
@@ -136,11 +65,11 @@ static void test_every_cutting_gives_the_same_events(void) {
             cop_parser_init(&many, t.dialect, strict);
             if (i == 0) /* byte by byte */
                 for (size_t at = 0; at < t.text.bytes; at++)
-                    CHECK_OK(feed(&many, t.text.data + at, 1, &cut));
+                    CHECK_OK(parser_feed(&many, t.text.data + at, 1, &cut));
             else
-                feed_cut(&many, t.text.data, t.text.bytes, &t, &cut);
-            check_same(&whole, &cut);
-            check_same_state(&one, &many);
+                parser_feed_cut(&many, t.text.data, t.text.bytes, &t, &cut);
+            parser_check_same(&whole, &cut);
+            parser_check_same_state(&one, &many);
             CHECK_EQ(one.fed, many.fed);
             CHECK_EQ(one.line, many.line);
         }
@@ -152,14 +81,14 @@ static void test_every_two_pieces_give_the_same_events(void) {
     static const char text[] = "<Think><<Think>" PLAN2 "<Path" PATH1 PATH2 "<</Parallel></Think>";
     static events whole, cut;
     whole.count = 0;
-    CHECK_OK(parse(multiverse, false, text, &whole));
+    CHECK_OK(parser_parse(multiverse, false, text, &whole));
     for (size_t at = 0; at < sizeof text; at++) {
         cop_parser parser;
         cut.count = 0;
         cop_parser_init(&parser, multiverse, false);
-        CHECK_OK(feed(&parser, text, at, &cut));
-        CHECK_OK(feed(&parser, text + at, sizeof text - 1 - at, &cut));
-        check_same(&whole, &cut);
+        CHECK_OK(parser_feed(&parser, text, at, &cut));
+        CHECK_OK(parser_feed(&parser, text + at, sizeof text - 1 - at, &cut));
+        parser_check_same(&whole, &cut);
     }
 }
 
@@ -184,12 +113,12 @@ static void test_lenient_mode_passes_over_what_cannot_stand(void) {
         cop_parser one, many;
         whole.count = cut.count = 0;
         cop_parser_init(&one, multiverse, false);
-        CHECK_OK(feed(&one, t.text.data, t.text.bytes, &whole));
+        CHECK_OK(parser_feed(&one, t.text.data, t.text.bytes, &whole));
         CHECK_EQ(tags, 60);
         CHECK_EQ(whole.count + one.ill_formed, tags);
         cop_parser_init(&many, multiverse, false);
-        feed_cut(&many, t.text.data, t.text.bytes, &t, &cut);
-        check_same(&whole, &cut);
+        parser_feed_cut(&many, t.text.data, t.text.bytes, &t, &cut);
+        parser_check_same(&whole, &cut);
         CHECK_EQ(one.ill_formed, many.ill_formed);
         CHECK_OK(cop_parser_end(&one));
         taken += whole.count;
@@ -211,7 +140,7 @@ static void test_tags_that_begin_or_end_alike(void) {
     cop_dialect d = with_tags("<Paths>", "<Path>");
     const char *text = "<Parallel><Goal><Path></Outline></Goal><Paths></Path></Parallel>";
     found.count = 0;
-    CHECK_OK(parse(&d, true, text, &found));
+    CHECK_OK(parser_parse(&d, true, text, &found));
     CHECK_EQ(found.count, 8);
     CHECK_EQ(found.list[2].element, COP_EL_ITEM);
     CHECK_EQ(found.list[5].element, COP_EL_PATH);
@@ -219,14 +148,14 @@ static void test_tags_that_begin_or_end_alike(void) {
     /* Found at the byte that completes it: a tag that begins another one wins. */
     d = with_tags("<Pat", "<Path>");
     found.count = 0;
-    CHECK_OK(parse(&d, false, "<Parallel><Goal><Path>", &found));
+    CHECK_OK(parser_parse(&d, false, "<Parallel><Goal><Path>", &found));
     CHECK_EQ(found.count, 2);
 
     /* Of two that end at the same byte the longer one is meant. */
     d = with_tags("x<Path>", "<Path>");
     text = "<Parallel><Goal><Path></Outline></Goal>x<Path></Path></Parallel>";
     found.count = 0;
-    CHECK_OK(parse(&d, true, text, &found));
+    CHECK_OK(parser_parse(&d, true, text, &found));
     CHECK_EQ(found.list[5].element, COP_EL_PATH);
     CHECK_EQ(found.list[5].tag_bytes, 7);
 }
@@ -262,108 +191,52 @@ static void test_strict_mode_says_what_where_and_what_to_do(void) {
         {"<Parallel>\n<Goal>", "<Parallel> is never closed", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        CHECK_STATUS(parse(cases[i].weaver ? threadweaver : multiverse, true, cases[i].text, NULL),
-                     COP_ERR_FORMAT);
+        CHECK_STATUS(
+            parser_parse(cases[i].weaver ? threadweaver : multiverse, true, cases[i].text, NULL),
+            COP_ERR_FORMAT);
         CHECK_MESSAGE(cases[i].message);
-        CHECK_OK(parse(cases[i].weaver ? threadweaver : multiverse, false, cases[i].text, NULL));
+        CHECK_OK(
+            parser_parse(cases[i].weaver ? threadweaver : multiverse, false, cases[i].text, NULL));
     }
 }
 
 static void test_numbers_that_are_none_and_that_restart(void) {
-    CHECK_OK(parse(multiverse, true, PLAN2 "<Path>7 apples: x</Path><Path>x 9: y</Path></Parallel>",
-                   NULL));
-    CHECK_OK(
-        parse(multiverse, true, PLAN2 "<Path> 1.1: x</Path><Path>4.2: y</Path></Parallel>", NULL));
-    CHECK_OK(
-        parse(multiverse, true, PLAN2 "<Path>:3: x</Path><Path>3.: y</Path></Parallel>", NULL));
+    CHECK_OK(parser_parse(multiverse, true,
+                          PLAN2 "<Path>7 apples: x</Path><Path>x 9: y</Path></Parallel>", NULL));
+    CHECK_OK(parser_parse(multiverse, true,
+                          PLAN2 "<Path> 1.1: x</Path><Path>4.2: y</Path></Parallel>", NULL));
+    CHECK_OK(parser_parse(multiverse, true, PLAN2 "<Path>:3: x</Path><Path>3.: y</Path></Parallel>",
+                          NULL));
 }
 
 static void test_limits_of_a_dialect(void) {
     cop_dialect d = *multiverse;
     d.max_paths = 1;
-    CHECK_STATUS(parse(&d, true, PLAN2 PATH1 PATH2, NULL), COP_ERR_FORMAT);
+    CHECK_STATUS(parser_parse(&d, true, PLAN2 PATH1 PATH2, NULL), COP_ERR_FORMAT);
     CHECK_MESSAGE("<Path> is path 2, and the dialect 'multiverse' allows 1");
     d = *multiverse;
     d.max_depth = 1;
-    CHECK_STATUS(parse(&d, true, PLAN2 "<Path>" PLAN2, NULL), COP_ERR_FORMAT);
+    CHECK_STATUS(parser_parse(&d, true, PLAN2 "<Path>" PLAN2, NULL), COP_ERR_FORMAT);
     CHECK_MESSAGE("<Parallel> opens depth 2, and at most 1 is allowed");
     cop_parser parser;
     for (int strict = 0; strict < 2; strict++) {
         cop_parser_init(&parser, multiverse, strict);
         static const char deeper[] = "<Parallel><Goal><Outline></Outline></Goal><Path>";
         for (int i = 0; i < COP_PARSER_DEPTH_MAX; i++)
-            CHECK_OK(feed(&parser, deeper, sizeof deeper - 1, NULL));
+            CHECK_OK(parser_feed(&parser, deeper, sizeof deeper - 1, NULL));
         CHECK_EQ(parser.depth, COP_PARSER_DEPTH_MAX);
-        CHECK_STATUS(feed(&parser, deeper, sizeof deeper - 1, NULL),
+        CHECK_STATUS(parser_feed(&parser, deeper, sizeof deeper - 1, NULL),
                      strict ? COP_ERR_FORMAT : COP_OK);
         CHECK_EQ(parser.depth, COP_PARSER_DEPTH_MAX);
     }
     CHECK_MESSAGE("<Parallel> opens depth 33, and at most 32 is allowed");
 }
 
-/* Runs a stream as live decoding would: the parent's parser sees its own text, each child's is
- * forked where the plan closed, forced text is not decoded. */
-static void run_live(cop_parser *parser, const cop_stream *stream, uint32_t from, events *out) {
-    for (uint32_t i = from; i < stream->n_pieces; i++) {
-        const cop_piece *piece = &stream->pieces[i];
-        if (!piece->block) {
-            CHECK_EQ(piece->forced, COP_FORCED_NOT);
-            CHECK_OK(feed(parser, piece->text, piece->bytes, out));
-            continue;
-        }
-        cop_parser before = *parser;
-        for (uint32_t p = 0; p < piece->block->n_paths; p++) {
-            cop_parser child = cop_parser_fork(parser, p);
-            CHECK(memcmp(&before, parser, sizeof before) == 0);
-            CHECK_EQ(piece->block->paths[p].pieces[0].forced, COP_FORCED_BRANCH);
-            run_live(&child, &piece->block->paths[p], 1, out);
-            CHECK_EQ(child.depth, parser->depth);
-            CHECK_EQ(child.ill_formed, 0);
-        }
-        cop_parser_join(parser, piece->block->n_paths);
-        if (i + 1 < stream->n_pieces && stream->pieces[i + 1].forced == COP_FORCED_JOIN)
-            i++;
-    }
-}
-
-/* The events of forced text are not decoded either. */
-static void drop_forced(events *all) {
-    size_t kept = 0;
-    for (size_t i = 0; i < all->count; i++) {
-        const cop_tag_event *e = &all->list[i];
-        if (e->closing || (e->element != COP_EL_PATH && e->element != COP_EL_JOIN))
-            all->list[kept++] = *e;
-    }
-    all->count = kept;
-}
-
-static void check_live(const transcript *t) {
-    static events flat, live;
-    cop_trajectories *set;
-    CHECK_OK(cop_trajectories_create(&set));
-    CHECK_OK(cop_trajectory_parse(t->dialect, "t", "t", t->text.data, t->text.bytes, set));
-    const cop_trajectory *tree = &set->list[0];
-    size_t prompt = tree->prompt.n_pieces ? tree->prompt.pieces[0].bytes : 0;
-    cop_parser one, branches;
-    flat.count = live.count = 0;
-    cop_parser_init(&one, t->dialect, false);
-    CHECK_OK(feed(&one, t->text.data + prompt, t->text.bytes - prompt, &flat));
-    drop_forced(&flat);
-    cop_parser_init(&branches, t->dialect, false);
-    run_live(&branches, &tree->stream, 0, &live);
-    CHECK_EQ(flat.count, live.count);
-    for (size_t i = 0; i < flat.count; i++)
-        CHECK(same_tag(&flat.list[i], &live.list[i]));
-    check_same_state(&one, &branches);
-    CHECK_EQ(branches.ill_formed, 0);
-    cop_trajectories_destroy(set);
-}
-
 static void test_forks_and_joins_equal_the_flattened_text(void) {
     uint32_t blocks = 0, deepest = 0;
     for (uint64_t seed = 0; seed < 200; seed++) {
         transcript t = transcript_make(seed % 3 ? multiverse : threadweaver, seed, true);
-        check_live(&t);
+        parser_check_live(&t);
         blocks += t.blocks;
         deepest = t.depth > deepest ? t.depth : deepest;
         cop_buffer_release(&t.text);
@@ -376,13 +249,14 @@ static void test_a_fork_stands_behind_its_header(void) {
     cop_parser parent, flat;
     for (int strict = 0; strict < 2; strict++) {
         cop_parser_init(&parent, multiverse, strict);
-        CHECK_OK(feed(&parent, PLAN2, strlen(PLAN2), NULL));
+        CHECK_OK(parser_feed(&parent, PLAN2, strlen(PLAN2), NULL));
         cop_parser child = cop_parser_fork(&parent, 1);
         cop_parser_init(&flat, multiverse, strict);
-        CHECK_OK(feed(&flat, PLAN2 PATH1 "\n<Path>\n2:", strlen(PLAN2 PATH1 "\n<Path>\n2:"), NULL));
-        check_same_state(&flat, &child);
+        CHECK_OK(parser_feed(&flat, PLAN2 PATH1 "\n<Path>\n2:", strlen(PLAN2 PATH1 "\n<Path>\n2:"),
+                             NULL));
+        parser_check_same_state(&flat, &child);
         CHECK_EQ(child.fed, parent.fed + strlen("\n<Path>\n2:"));
-        CHECK_OK(feed(&child, " 5: eggs</Path>", 15, NULL));
+        CHECK_OK(parser_feed(&child, " 5: eggs</Path>", 15, NULL));
         CHECK_EQ(child.strict, strict);
     }
     cop_parser nothing;
@@ -414,7 +288,7 @@ static void test_nothing_is_allocated(void) {
     uint64_t before = cop_memory_count();
     cop_parser parser;
     cop_parser_init(&parser, multiverse, true);
-    CHECK_OK(feed(&parser, t.text.data, t.text.bytes, NULL));
+    CHECK_OK(parser_feed(&parser, t.text.data, t.text.bytes, NULL));
     CHECK_EQ(cop_memory_count(), before);
     cop_buffer_release(&t.text);
 }
@@ -434,7 +308,7 @@ int main(void) {
     RUN(test_a_fork_stands_behind_its_header);
     RUN(test_a_branch_prompt_numbers_its_path);
     RUN(test_nothing_is_allocated);
-    cop_dialect_close(files[0]);
-    cop_dialect_close(files[1]);
+    for (int i = 0; i < 2; i++)
+        cop_dialect_close(files[i]);
     return check_report();
 }

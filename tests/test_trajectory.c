@@ -6,8 +6,8 @@
 #include "model/gguf.h"
 #include "transcripts.h"
 
-static const cop_dialect *multiverse, *threadweaver, *sequential;
-static cop_dialect_file *files[3];
+static const cop_dialect *multiverse, *threadweaver, *sequential, *countdown;
+static cop_dialect_file *files[4];
 
 /* "|" between pieces, "B:" and "J:" before forced ones, "[..;..]" around a block's paths. */
 static void render(const cop_stream *stream, cop_buffer *out) {
@@ -113,6 +113,145 @@ static void test_nested_paths_are_numbered_from_the_outermost(void) {
                  ITEMS2_PIECES "|[B:\n<Path>\n1:|</Path>;B:\n<Path>\n2:| |" ITEMS2_PIECES
                                "|[B:\n<Path>\n2.1:|</Path>;B:\n<Path>|\n2:|</Path>]|</Parallel>|"
                                "</Path>]|</Parallel>");
+}
+
+/* ---- implied tags, and headers that hold their item's text ---- */
+
+#define TRY2 "<try> 14 - 2<try> 3 + 4<fork>"
+#define TRY2_PIECES "<try>| 14 - 2|<try>| 3 + 4|<fork>"
+#define HEAD "<tw><k2>T75 14 3 2"
+
+static void test_a_path_is_headed_by_its_items_text(void) {
+    check_pieces(countdown,
+                 HEAD TRY2 "<thr> 14 - 2 12<no><end><thr> 3 + 4 7<ok><end><join><ok> 3 + 4<eos>",
+                 HEAD,
+                 TRY2_PIECES "|[B:<thr> 14 - 2| 12<no>|<end>;B:<thr> 3 + 4| 7<ok>|<end>]|J:<join>|"
+                             "<ok> 3 + 4<eos>");
+    /* A second block's items are its own; an empty one leaves the tag. */
+    check_pieces(countdown,
+                 "Q<try>a<fork><thr>ax<end><join><try><try>b<fork><thr>ax<end><thr>b<end><join>",
+                 "Q",
+                 "<try>|a|<fork>|[B:<thr>a|x|<end>]|J:<join>|<try>|<try>|b|<fork>|[B:<thr>|ax|"
+                 "<end>;B:<thr>b|<end>]|J:<join>");
+    cop_dialect d = *countdown;
+    d.nested = true;
+    d.max_depth = 0;
+    d.branch_prompt = "<thr>{n}={item}:";
+    check_pieces(&d,
+                 "<try>a<fork><thr>1=a:<try>b<try>c<fork><thr>1.1=b:x<end><thr>1.2=c:<end>"
+                 "<join><end><join>z",
+                 "",
+                 "<try>|a|<fork>|[B:<thr>1=a:|<try>|b|<try>|c|<fork>|[B:<thr>1.1=b:|x|<end>;"
+                 "B:<thr>1.2=c:|<end>]|J:<join>|<end>]|J:<join>|z");
+}
+
+static void test_a_record_whose_items_and_headers_differ(void) {
+    /* The tag alone is forced; what an item begins with is not enough, nor another one's text. */
+    check_pieces(countdown, TRY2 "<thr> 14 -<end><thr> 14 - 2 x<end><join>", "",
+                 TRY2_PIECES "|[B:<thr>| 14 -|<end>;B:<thr>| 14 - 2 x|<end>]|J:<join>");
+    /* A newline before a tag goes with the tag, and the join's text then differs. */
+    check_pieces(countdown, "Q\n<try>a\n<fork>\n<thr>a\n<end>\n<join>\n", "Q",
+                 "\n<try>|a|\n<fork>|[B:\n<thr>|a|\n<end>]|\n<join>|\n");
+    /* Text between paths stays with the earlier one; before the join it is no path's. */
+    check_pieces(countdown, TRY2 "<thr> 14 - 2<end> and <thr> 3 + 4<end> so<join>", "",
+                 TRY2_PIECES "|[B:<thr> 14 - 2|<end>| and ;B:<thr> 3 + 4|<end>]| so|<join>");
+    /* A join's text may open the join and close the block in one. */
+    cop_dialect d = *multiverse;
+    d.join_prompt = "\n<Conclusion>.</Conclusion>\n</Parallel>";
+    check_pieces(&d,
+                 ITEMS2 "\n<Path>\n1:</Path>\n<Path>\n2:</Path>\n<Conclusion>.</Conclusion>\n"
+                        "</Parallel>z",
+                 "",
+                 ITEMS2_PIECES "|[B:\n<Path>\n1:|</Path>;B:\n<Path>\n2:|</Path>]|J:\n<Conclusion>."
+                               "</Conclusion>\n</Parallel>|z");
+    /* An item longer than a live header may be. */
+    cop_buffer text = {0};
+    char item[2000];
+    memset(item, 'i', sizeof item - 1);
+    item[sizeof item - 1] = '\0';
+    CHECK_OK(cop_buffer_printf(&text, "<try>%s<fork><thr>%s<end><join>", item, item));
+    cop_trajectories *set = transcript_parse(countdown, text.data, text.bytes);
+    const cop_piece *header = &set->list[0].stream.pieces[3].block->paths[0].pieces[0];
+    CHECK_EQ(header->forced, COP_FORCED_BRANCH);
+    CHECK_EQ(header->bytes, strlen("<thr>") + strlen(item));
+    cop_trajectories_destroy(set);
+    cop_buffer_release(&text);
+}
+
+/* Blocks as a runtime leaves them, with the pieces that they must come back as. */
+static void write_countdown(transcript *t, uint32_t depth, cop_buffer *pieces) {
+    char items[4][32];
+    uint32_t n = 1 + transcript_random(t, 4);
+    t->level++;
+    t->depth = t->level > t->depth ? t->level : t->depth;
+    for (uint32_t i = 0; i < n; i++) {
+        snprintf(items[i], sizeof items[i], " %u <", transcript_random(t, 20));
+        CHECK_OK(cop_buffer_printf(&t->text, "<try>%s", items[i]));
+        CHECK_OK(cop_buffer_printf(pieces, "<try>|%s|", items[i]));
+    }
+    transcript_put(t, "<fork>");
+    CHECK_OK(cop_buffer_printf(pieces, "<fork>|"));
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_OK(cop_buffer_printf(&t->text, "<thr>%s=", items[i]));
+        CHECK_OK(cop_buffer_printf(pieces, "%cB:<thr>%s|=|", i ? ';' : '[', items[i]));
+        if (t->dialect->nested && depth < 3 && transcript_random(t, 3) == 0)
+            write_countdown(t, depth + 1, pieces);
+        transcript_put(t, "<end>");
+        CHECK_OK(cop_buffer_printf(pieces, "<end>"));
+    }
+    transcript_put(t, "<join>.");
+    CHECK_OK(cop_buffer_printf(pieces, "]|J:<join>|.|"));
+    t->level--;
+    t->blocks++;
+    t->paths += n;
+}
+
+static void test_random_countdown_records_come_back_byte_for_byte(void) {
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        cop_dialect d = *countdown;
+        d.nested = seed % 2;
+        d.max_depth = 0;
+        transcript t = {.dialect = &d, .state = seed};
+        cop_buffer pieces = {0}, found = {0};
+        transcript_put(&t, "T9\n");
+        for (uint32_t n = 1 + transcript_random(&t, 3); n > 0; n--)
+            write_countdown(&t, 1, &pieces);
+        pieces.data[pieces.bytes - 1] = '\0'; /* its last "|" parts nothing */
+        cop_trajectories *set = transcript_parse(&d, t.text.data, t.text.bytes);
+        transcript_check(&set->list[0], t.text.data, t.text.bytes);
+        CHECK_EQ(set->list[0].blocks, t.blocks);
+        CHECK_EQ(set->list[0].paths, t.paths);
+        CHECK_EQ(set->list[0].depth, t.depth);
+        render(&set->list[0].stream, &found);
+        CHECK_TEXT(found.data + 1, pieces.data); /* the newline is the first tag's */
+        cop_trajectories_destroy(set);
+        cop_buffer_release(&t.text);
+        cop_buffer_release(&pieces);
+        cop_buffer_release(&found);
+    }
+}
+
+static void test_bad_countdown_records_say_where(void) {
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {HEAD "\n" TRY2 "<thr> 14 - 2<end><join>", "line 2, byte 65: the <try> of line 2 lists 2"},
+        {HEAD TRY2, "byte 18: <try> is never closed; add its <join>"},
+        {HEAD "<try>a", "byte 18: <try> is never closed; add its <fork>"},
+        /* A message join's record holds no paths: they ran in contexts of their own. */
+        {"<apr><k2>T9 1" TRY2 "<no><ok> 9<join>", "has no <thr>"},
+        {TRY2 "<thr> 14 - 2<end><thr> 3 + 4<try>", "does not nest blocks"},
+    };
+    cop_trajectories *set;
+    CHECK_OK(cop_trajectories_create(&set));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_STATUS(
+            cop_trajectory_parse(countdown, "b", "b", cases[i].text, strlen(cases[i].text), set),
+            COP_ERR_FORMAT);
+        CHECK_MESSAGE(cases[i].message);
+        CHECK_EQ(set->count, 0);
+    }
+    cop_trajectories_destroy(set);
 }
 
 typedef struct forced_counts {
@@ -430,10 +569,15 @@ int main(void) {
     multiverse = transcript_dialect("multiverse", &files[0]);
     threadweaver = transcript_dialect("threadweaver", &files[1]);
     sequential = transcript_dialect("sequential", &files[2]);
+    countdown = transcript_dialect("countdown-reprefill", &files[3]);
     RUN(test_pieces_are_cut_at_tags_and_forced_where_a_runtime_would);
     RUN(test_a_record_that_differs_from_the_prompts_forces_tags_alone);
     RUN(test_a_join_that_inserts_text_without_a_tag);
     RUN(test_nested_paths_are_numbered_from_the_outermost);
+    RUN(test_a_path_is_headed_by_its_items_text);
+    RUN(test_a_record_whose_items_and_headers_differ);
+    RUN(test_random_countdown_records_come_back_byte_for_byte);
+    RUN(test_bad_countdown_records_say_where);
     RUN(test_random_transcripts_come_back_byte_for_byte);
     RUN(test_the_recorded_transcripts);
     RUN(test_bad_transcripts_leave_the_set_as_it_was);
@@ -442,7 +586,7 @@ int main(void) {
     RUN(test_recorded_ids_are_kept_and_checked);
     RUN(test_without_a_tokenizer_each_pretoken_counts);
     RUN(test_a_models_tokenizer);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         cop_dialect_close(files[i]);
     return check_report();
 }

@@ -62,7 +62,7 @@ def evaluation(path):
     count = next(iter(report["forms"].values()))["problems"]
     lines = ["### %d held-out problems (%s), %s" % (count, report["problems"],
                                                      report["arithmetic"]), ""]
-    lines += table(["form", "accuracy (95 %)", "wrong claims", "well-formed", "forked",
+    lines += table(["form", "accuracy (95 %)", "wrong claims", "grammar and moves legal", "forked",
                     "longest path", "largest", "tokens generated", "threads"], rows)
     if report["comparison"]:
         c = report["comparison"]

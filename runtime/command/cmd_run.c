@@ -233,8 +233,8 @@ int cop_command_run(int argc, char **argv) {
         "run", "--model FILE --prompt TEXT [options]",
         "Decodes one prompt. Text streams as it is said; with --json one object comes at the\n"
         "end. `ids` ends with the end-of-text token when the model said it; `text` leaves it\n"
-        "out. `stop` is end, length, path or failed. Ctrl-C ends with what there is, marked\n"
-        "\"partial\".",
+        "out. `stop` is end, length, path, refused or failed. Ctrl-C ends with what there is;\n"
+        "`stop` is none then and `status` \"partial\".",
         options, sizeof options / sizeof options[0]};
     cop_operands operands;
     cop_status status = cop_options_parse(&command, argc, argv, &operands);

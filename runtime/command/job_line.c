@@ -95,7 +95,7 @@ static double number_of(const json_t *record, const char *key) {
 }
 
 static void print_problems_header(bool below) {
-    printf("%s%-12s %-24s %7s %8s %-18s %7s %8s %8s %10s %9s\n", below ? "\n" : "", "set", "method",
+    printf("%s%-12s %-26s %7s %8s %-18s %7s %8s %8s %10s %9s\n", below ? "\n" : "", "set", "method",
            "at once", "accuracy", "95 % interval", "wrong", "tokens", "longest", "latency ms",
            "wall s");
 }
@@ -109,7 +109,7 @@ static void print_problems(const json_t *record, const cop_metrics *m) {
                  number_of(accuracy, "high"));
         snprintf(wrong, sizeof wrong, "%.3f", number_of(record, "wrong_claims"));
     }
-    printf("%-12.12s %-24.24s %7lld %8s %-18s %7s %8.1f %8.1f %10.2f %9.3f\n",
+    printf("%-12.12s %-26.26s %7lld %8s %-18s %7s %8.1f %8.1f %10.2f %9.3f\n",
            text_of(record, "set"), text_of(record, "method"),
            (long long)json_integer_value(json_object_get(record, "at_once")), share, interval,
            wrong, number_of(record, "tokens_mean"), number_of(record, "longest_mean"),

@@ -96,6 +96,7 @@ static void print_summary(const cop_live_sample *sample, const cop_metrics *m,
         printf("\n----\n%.*s", (int)sample->bytes, sample->text);
     if (!state->tree)
         printf("\n");
+    fflush(stdout); /* the lines on stderr come after the text, in one pipe as well */
     if (sample->answer)
         fprintf(stderr, "[answer:%.*s]\n", (int)sample->answer_bytes, sample->answer);
     fprintf(stderr,

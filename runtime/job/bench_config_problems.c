@@ -107,6 +107,20 @@ static cop_status read_dialect(cop_bench_config *c, const char *path, const cop_
     return COP_OK;
 }
 
+/* What a dialect would pass over in silence, and the results then name. */
+static cop_status check_dialect(const cop_json *method, const cop_dialect *dialect,
+                                const cop_problems_method *what) {
+    if (what->ask_paths && !dialect->ask_paths)
+        return cop_json_fail(method, "ask_paths",
+                             "dialect %s does not say {k} in its prompt, so nothing can be asked "
+                             "for: leave it out",
+                             dialect->name);
+    if (what->max_blocks && dialect->join == COP_JOIN_NONE)
+        return cop_json_fail(method, "max_blocks", "dialect %s never forks: leave it out",
+                             dialect->name);
+    return COP_OK;
+}
+
 static cop_status read_method(cop_bench_config *c, const char *path, const cop_json *method,
                               uint32_t first, cop_problems_method *out) {
     COP_TRY(COP_JSON_ONLY(method, "name", "dialect", "ask_paths", "max_blocks", "max_tokens",
@@ -121,7 +135,9 @@ static cop_status read_method(cop_bench_config *c, const char *path, const cop_j
     COP_TRY(read_prune(method, first, out));
     cop_dialect_file *file = NULL;
     COP_TRY(read_dialect(c, path, method, out, &file));
-    cop_status status = read_join_policy(method, cop_dialect_of(file), out);
+    cop_status status = check_dialect(method, cop_dialect_of(file), out);
+    if (status == COP_OK)
+        status = read_join_policy(method, cop_dialect_of(file), out);
     cop_dialect_close(file);
     return status;
 }

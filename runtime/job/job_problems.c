@@ -154,6 +154,13 @@ static cop_status prepare(problems_run *run) {
     COP_TRY(cop_problem_set_read(what->set, run->checker, what->first, &run->set));
     if (run->set->count == 0)
         return COP_FAIL(COP_ERR_CONFIG, "%s holds no problem", what->set);
+    for (uint32_t i = 0; i < what->n_at_once; i++) { /* its figures would be of fewer */
+        if (what->at_once[i] > run->set->count)
+            return COP_FAIL(COP_ERR_CONFIG,
+                            "%s: %u problems at once, and only %u to run: take more problems, or "
+                            "fewer at once",
+                            what->name, what->at_once[i], run->set->count);
+    }
     run->prompts = cop_calloc(what->n_methods, sizeof *run->prompts);
     run->references = cop_calloc(what->n_methods, sizeof *run->references);
     if (!run->prompts || !run->references)

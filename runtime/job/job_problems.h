@@ -19,7 +19,8 @@ typedef struct cop__problem_prompts {
     cop_token_ids prompts, spawns;  /* spawns: message joins only */
     size_t *prompt_end, *spawn_end; /* [count] */
     uint32_t longest_prompt, longest_spawn;
-    char sha256[COP_SHA256_HEX_BYTES]; /* of all ids: a dialect that changed is another cell */
+    char sha256[COP_SHA256_HEX_BYTES]; /* of all ids and of the dialect's rules: one that changed is
+                                          another cell */
 } cop__problem_prompts;
 
 typedef struct cop__problem_outcome {

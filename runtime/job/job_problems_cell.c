@@ -9,6 +9,7 @@
 enum {
     DEFAULT_PATHS = 64,
     HEADER_TOKENS = 64,       /* what a path may be given at most */
+    INSERTED_BYTES = 1024,    /* a dialect's texts have at most half of it */
     ROWS_SPARE = 512,         /* headers and joins of a step */
     PROMPT_ROWS_LIMIT = 8192, /* prompts that begin together; more of them take another step */
     CALIBRATION_BRANCHES = 17 /* decodes up to 16 beside their prompt */
@@ -56,6 +57,59 @@ static cop_status encode_all(const cop_job *job, const cop_problem_set *set, con
     return COP_OK;
 }
 
+/* What the dialect lets a model do beyond its prompts: with other tags, texts or limits the same
+ * problems are other work. Its source is a note. */
+static void hash_dialect(cop_sha256 *sha, const cop_dialect *d) {
+    const char *texts[2 * COP_EL_COUNT + COP_REPLY_TAGS_MAX + 8];
+    size_t n = 0;
+    for (int e = 0; e < COP_EL_COUNT; e++) {
+        texts[n++] = d->open[e].text;
+        texts[n++] = d->close[e].text;
+    }
+    for (uint32_t i = 0; i < COP_REPLY_TAGS_MAX; i++)
+        texts[n++] = i < d->n_reply_from ? d->reply_from[i].text : "";
+    texts[n++] = d->prompt;
+    texts[n++] = d->branch_prompt;
+    texts[n++] = d->join_prompt;
+    texts[n++] = d->spawn_prompt;
+    texts[n++] = d->reply_otherwise;
+    texts[n++] = d->success.text;
+    texts[n++] = d->answer_after.text;
+    for (size_t i = 0; i < n; i++) /* with their ends: no two lists are the same bytes */
+        cop_sha256_add(sha, texts[i], strlen(texts[i]) + 1);
+    const uint32_t rules[] = {d->join,      d->positions,  d->reuse,          d->path_end,
+                              d->refused,   d->ask_paths,  d->nested,         d->max_paths,
+                              d->max_depth, d->max_blocks, d->max_path_tokens};
+    cop_sha256_add(sha, rules, sizeof rules);
+}
+
+/* The texts that the runtime will insert are tried here: one that the model's tokenizer cannot
+ * encode is known before anything is run. */
+static cop_status try_texts(const cop_job *job, const cop_dialect *d) {
+    char header[INSERTED_BYTES];
+    size_t bytes;
+    COP_TRY(cop_dialect_branch_prompt(d, (const uint32_t[]){1}, 1, "", 0, header, sizeof header,
+                                      &bytes));
+    const struct {
+        const char *key, *text;
+    } inserted[] = {{"branch_prompt", header},
+                    {"join_prompt", d->join_prompt},
+                    {"path's closing tag", d->close[COP_EL_PATH].text},
+                    {"reply", d->reply_otherwise}};
+    cop_token_ids ids = {0};
+    cop_status status = COP_OK;
+    for (size_t i = 0; i < sizeof inserted / sizeof inserted[0] && status == COP_OK; i++) {
+        status = cop_tokenizer_encode(cop_model_tokenizer(job->model), inserted[i].text,
+                                      strlen(inserted[i].text),
+                                      (cop_encode_options){.no_bos = true}, &ids);
+        if (status != COP_OK)
+            status = cop_status_prefix(status, "dialect %s, its %s, with this model's tokenizer",
+                                       d->name, inserted[i].key);
+    }
+    cop_token_ids_release(&ids);
+    return status;
+}
+
 cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set *set,
                                        const cop_problems_method *method,
                                        cop__problem_prompts *out) {
@@ -70,8 +124,11 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
     if (out->dialect->join == COP_JOIN_MESSAGE)
         COP_TRY(encode_all(job, set, out->dialect->spawn_prompt, method->ask_paths, out,
                            &out->spawns, out->spawn_end, &out->longest_spawn));
+    if (out->dialect->join != COP_JOIN_NONE)
+        COP_TRY(try_texts(job, out->dialect));
     cop_sha256 sha;
     cop_sha256_begin(&sha);
+    hash_dialect(&sha, out->dialect);
     cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
     if (out->spawns.count > 0)
         cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));

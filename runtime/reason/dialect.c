@@ -163,6 +163,10 @@ static cop_status check_message(const cop_json *root, const cop_dialect *d) {
     if (message && !d->spawn_prompt[0])
         return cop_json_fail(root, "spawn_prompt",
                              "is needed for \"message\": what a child's own context begins with");
+    if (strstr(d->spawn_prompt, "{k}") && !d->ask_paths)
+        return cop_json_fail(root, "spawn_prompt",
+                             "holds {k}, the number of paths asked for: give \"ask_paths\" and {k} "
+                             "in \"prompt\" as well");
     if (message && (d->n_reply_from == 0 || !d->reply_otherwise[0]))
         return cop_json_fail(root, "reply",
                              "is needed for \"message\": {\"from\": [texts], \"otherwise\": text}");

@@ -34,7 +34,10 @@ static cop_status encode_fixed(cop_live *live, const char *text, size_t bytes, i
         *n = (uint32_t)ids.count;
     }
     cop_token_ids_release(&ids);
-    return status;
+    return status == COP_OK
+               ? COP_OK
+               : cop_status_prefix(status, "dialect %s, the text \"%.40s\" that it adds",
+                                   live->options.dialect->name, text);
 }
 
 static cop_status create_record(cop_live *live, cop_live_record *record) {

@@ -258,19 +258,18 @@ static cop_status join_fits(cop_live *live, const cop_engine *engine, const cop_
     return COP_OK;
 }
 
-/* With reuse, what of the first path's text was computed there stays; with one path and nothing to
- * add that would leave no row to sample from. A path that was cut while it waited for a block of
- * its own holds that block's text, which was not. */
+/* With reuse, what of the first path's text was computed there stays, unless that is all that the
+ * parent is given: it needs a row to sample from. A path that was cut while it waited for a block
+ * of its own holds that block's text, which was not computed. */
 static uint32_t reused_ids(const cop_live *live, const cop_engine *engine,
-                           const cop_live_record *parent) {
+                           const cop_live_record *parent, uint32_t given) {
     const cop_dialect *d = live->options.dialect;
     const cop_live_record *first = &live->records[parent->first_child];
     if (d->join != COP_JOIN_REPREFILL || d->reuse != COP_REUSE_LONGEST_PREFIX || first->dropped)
         return 0;
     uint32_t computed = cop_engine_branch(engine, first->branch).next_position -
                         cop_engine_branch(engine, parent->branch).next_position;
-    bool more = parent->n_children > 1 || live->n_join > 0;
-    return more ? computed : 0;
+    return computed < given + live->n_join ? computed : 0;
 }
 
 cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch) {
@@ -284,10 +283,10 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
     COP_TRY(join_fits(live, engine, parent, &fits));
     if (!fits)
         return cop__live_end_sample(live, engine, parent->sample, COP_STOP_LENGTH);
-    uint32_t first = parent->n_ids, kept = reused_ids(live, engine, parent),
-             paths = parent->n_children;
+    uint32_t first = parent->n_ids, paths = parent->n_children;
     cop__live_hear(live, COP_LIVE_JOIN, parent);
     COP_TRY(append_children(live, parent));
+    uint32_t kept = reused_ids(live, engine, parent, parent->n_ids - first);
     parent->n_children = 0;
     cop_parser_join(&parent->parser, paths);
     if (d->join == COP_JOIN_STITCH)

@@ -146,7 +146,8 @@ static void explain_open(const cop_parser *parser, cop_element element, char *te
     unsigned d = parser->depth ? parser->depth - 1u : 0;
     char open[PROBLEM_BYTES / 2];
     describe_innermost(parser, open, sizeof open);
-    if (element == COP_EL_BLOCK)
+    if (element == COP_EL_BLOCK || (element == COP_EL_ITEM && implies_block(parser->dialect) &&
+                                    innermost(parser) == COP_EL_PATH))
         explain_block(parser, text, bytes);
     else if (element == COP_EL_PATH && innermost(parser) == COP_EL_BLOCK)
         explain_path(parser, text, bytes);
@@ -157,6 +158,10 @@ static void explain_open(const cop_parser *parser, cop_element element, char *te
     else if (element == COP_EL_ROOT && parser->n_open == 0)
         snprintf(text, bytes, "%s after %s: a transcript has one, before its first block", tag,
                  parser->root_seen ? "an earlier one" : "a block");
+    else if (element == COP_EL_ITEM && innermost(parser) == COP_EL_BLOCK &&
+             implies_plan(parser->dialect))
+        snprintf(text, bytes, "%s after the %s of its block: move it before that", tag,
+                 close_text(parser, COP_EL_PLAN));
     else if (element == COP_EL_ITEM && innermost(parser) == COP_EL_BLOCK)
         snprintf(text, bytes, "%s stands outside the block's %s; put it inside", tag,
                  open_text(parser, COP_EL_PLAN));

@@ -9,7 +9,7 @@
 #include "reason/parser.h"
 #include "reason/trajectory_internal.h"
 
-enum { BRANCH_PROMPT_BYTES = 1024 };
+enum { BRANCH_PROMPT_BYTES = 1024, ITEM_MARK_BYTES = 6 /* "{item}" */ };
 
 typedef struct mark { /* a tag's place, without the newline before it */
     cop_element element;
@@ -56,22 +56,29 @@ static cop_status add_tag(builder *b, cop__piece_list *list, cop_forced forced) 
     return add_until(b, list, b->marks[b->next++].end, forced);
 }
 
-/* The text at b->at begins with `prompt`, whose end cuts no tag, and the only tags inside are at
- * most one that opens `element`. Takes it as a piece. */
+/* Whether a prompt may give the next tag: a path's header opens the path, a join's text may open
+ * the join, close it and close the block. */
+static bool next_is_given(const builder *b, cop_element element) {
+    if (next_is(b, element, false))
+        return true;
+    return element == COP_EL_JOIN &&
+           (next_is(b, COP_EL_JOIN, true) || next_is(b, COP_EL_BLOCK, true));
+}
+
+/* The text at b->at begins with `prompt`, whose end cuts no tag, and the only tags inside are those
+ * that it may give. Takes it as a piece. */
 static cop_status add_prompt(builder *b, cop__piece_list *list, const char *prompt,
                              cop_element element, cop_forced forced, bool *added) {
-    size_t bytes = strlen(prompt), end = b->at + bytes;
+    size_t bytes = strlen(prompt), end = b->at + bytes, next = b->next;
     *added = false;
     if (bytes == 0 || bytes > b->bytes - b->at || memcmp(b->text + b->at, prompt, bytes) != 0)
         return COP_OK;
-    size_t next = b->next;
-    if (next_is(b, element, false) && b->marks[next].start < end)
-        next++;
-    bool cut = (next > b->next && b->marks[next - 1].end > end) ||
-               (next < b->n_marks && b->marks[next].start < end);
-    if (cut)
+    while (next_is_given(b, element) && b->marks[b->next].end <= end)
+        b->next++;
+    if (b->next < b->n_marks && b->marks[b->next].start < end) {
+        b->next = next;
         return COP_OK;
-    b->next = next;
+    }
     *added = true;
     return add_until(b, list, end, forced);
 }
@@ -127,12 +134,17 @@ static const char *find_item(const builder *b, size_t path, uint32_t index, size
 }
 
 static cop_status build_path(builder *b, const char *item, size_t item_bytes, cop_stream *out) {
-    char prompt[BRANCH_PROMPT_BYTES];
-    size_t bytes;
+    /* However long the item is: nothing was refused here, as live decoding might have. */
+    size_t capacity = BRANCH_PROMPT_BYTES +
+                      strlen(b->dialect->branch_prompt) / ITEM_MARK_BYTES * item_bytes,
+           bytes;
+    char *prompt = cop_calloc(capacity, 1);
     bool added;
     cop__piece_list list = {0};
+    if (!prompt)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a path's header");
     cop_status status = cop_dialect_branch_prompt(b->dialect, b->numbers, b->level, item,
-                                                  item_bytes, prompt, sizeof prompt, &bytes);
+                                                  item_bytes, prompt, capacity, &bytes);
     if (status == COP_OK)
         status = add_prompt(b, &list, prompt, COP_EL_PATH, COP_FORCED_BRANCH, &added);
     if (status == COP_OK && !added)
@@ -142,6 +154,7 @@ static cop_status build_path(builder *b, const char *item, size_t item_bytes, co
     if (status == COP_OK)
         status = cop__piece_list_finish(&list, b->arena, out);
     cop_free(list.pieces);
+    cop_free(prompt);
     return status;
 }
 
