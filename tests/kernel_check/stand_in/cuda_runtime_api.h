@@ -1,0 +1,42 @@
+/* The few calls of the CUDA runtime that kernel_check makes, over the emulated device. The program
+ * is built against this header or against CUDA's own; nothing in it knows which.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <string.h>
+
+#include "emulate/emulate.h"
+
+typedef int cudaError_t;
+enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorLaunchFailure = 719 };
+typedef enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2
+} cudaMemcpyKind;
+
+static inline cudaError_t cudaMalloc(void **p, size_t bytes) {
+    *p = emu_alloc(bytes, "device", EMU_OUTPUT);
+    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+static inline cudaError_t cudaFree(void *p) {
+    emu_free(p);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes,
+                                     cudaMemcpyKind kind) {
+    (void)kind;
+    memcpy(to, from, bytes);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaMemset(void *p, int value, size_t bytes) {
+    memset(p, value, bytes);
+    return cudaSuccess;
+}
+/* A launch has run to its end when it returns: what it left is what the report says. */
+static inline cudaError_t cudaDeviceSynchronize(void) {
+    return emu_report()->error == EMU_OK ? cudaSuccess : cudaErrorLaunchFailure;
+}
+static inline const char *cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorLaunchFailure ? emu_report()->text : "an error of the emulated device";
+}
