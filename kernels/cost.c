@@ -118,3 +118,85 @@ void cop_cost_attention(const cop_plan_tables *tables, uint32_t max_segments,
         .items = tables->n_items * shape->n_kv_heads,
     };
 }
+
+cop_launch_cost cop_cost_embed(const cop_embed_args *a) {
+    const uint64_t values = (uint64_t)a->n_rows * a->hidden;
+    return (cop_launch_cost){.load_bytes = values * 2 + a->n_rows * 4ull,
+                             .store_bytes = values * 2};
+}
+
+cop_launch_cost cop_cost_norm(const cop_norm_args *a) {
+    const uint64_t values = (uint64_t)a->n_rows * a->hidden;
+    return (cop_launch_cost){.load_bytes = values * (a->delta ? 8 : 6),
+                             .store_bytes = values * (a->delta ? 4 : 2),
+                             .flops = values * (a->delta ? 5 : 4)};
+}
+
+cop_launch_cost cop_cost_activate(const cop_activate_args *a) {
+    const uint64_t values = (uint64_t)a->n_rows * a->ffn;
+    return (cop_launch_cost){
+        .load_bytes = values * 4, .store_bytes = values * 2, .flops = values * 5};
+}
+
+cop_launch_cost cop_cost_append(const cop_append_args *a) {
+    const uint64_t d = a->head_dim, rows = a->n_rows, turned = (a->n_heads + a->n_kv_heads) * d;
+    const uint64_t width = turned + a->n_kv_heads * d;
+    /* Where the row goes, its position (for each quarter of its angles), its angles, its values. */
+    uint64_t loads = 24 + d + 4 * d + width * (a->qkv_f32 ? 4 : 2);
+    if (a->bias)
+        loads += width * 4;
+    if (a->q_norm)
+        loads += turned * 4;
+    return (cop_launch_cost){.load_bytes = rows * loads,
+                             .store_bytes = rows * width * 2,
+                             .flops = rows * turned * (a->q_norm ? 7 : 3)};
+}
+
+cop_launch_cost cop_cost_product(const cop_product_args *a) {
+    const cop_product_split split = cop_product_split_of(a->outputs, a->inputs);
+    const uint64_t rows = a->n_rows, weights = (uint64_t)a->outputs * a->inputs;
+    cop_launch_cost cost = {.load_bytes = weights * 2 + split.tiles * rows * a->inputs * 2,
+                            .store_bytes = rows * a->outputs * (a->y_f32 ? 4 : 2),
+                            .flops = 2 * rows * weights};
+    if (a->x_rows) /* by the four lanes of each warp that read a row */
+        cost.load_bytes += (uint64_t)split.tiles * split.blocks * COP_PRODUCT_WARPS * rows * 4 * 4;
+    const uint64_t partials = cop_product_workspace_bytes(a->n_rows, a->outputs, a->inputs);
+    cost.load_bytes += partials;
+    cost.store_bytes += partials;
+    return cost;
+}
+
+cop_launch_cost cop_cost_advance(const cop_advance_args *a, uint32_t n_moved) {
+    return (cop_launch_cost){.load_bytes = a->n_rows * 4ull + a->n_open * 16ull + n_moved * 4ull,
+                             .store_bytes = a->n_tickets * 4ull + a->n_rows * 8ull +
+                                            a->n_open * 4ull + n_moved * 4ull};
+}
+
+cop_launch_cost cop_cost_patch(const cop_patch_args *a, uint64_t n_words) {
+    return (cop_launch_cost){.load_bytes = a->n_records * sizeof(cop_patch_record) + n_words * 4,
+                             .store_bytes = n_words * 4};
+}
+
+cop_launch_cost cop_cost_copy_pages(const cop_copy_pages_args *a, uint64_t n_tokens) {
+    const uint64_t heads = 2ull * a->n_kv_heads * a->n_layers;
+    const uint64_t bytes = heads * n_tokens * a->head_dim * 2;
+    return (cop_launch_cost){.load_bytes = bytes + heads * a->n_copies * sizeof(cop_page_copy),
+                             .store_bytes = bytes};
+}
+
+cop_launch_cost cop_cost_sample(const cop_sample_cost *c, const cop_sample_order *o) {
+    enum { TILE = 2048, QUAD = 4, LISTED_TOP = COP_SAMPLE_TOP };
+    uint64_t passes = 2 + (c->list_full ? 4 : 0) + c->n_located;
+    uint64_t again = 1 + (o->forced >= 0); /* logits of the token and of the forced one */
+    if (o->temperature > 0) {
+        passes += o->top_k > LISTED_TOP && o->top_k < c->vocab ? 3 : 0;
+        passes += o->top_p < 1 ? 4 : 0;
+    }
+    for (uint32_t i = 0; i < c->n_located; i++) { /* its tile, then the four of its thread */
+        const uint32_t tile = c->located[i] / TILE * TILE, quad = c->located[i] / QUAD * QUAD;
+        again += c->vocab - tile < TILE ? c->vocab - tile : TILE;
+        again += c->vocab - quad < QUAD ? c->vocab - quad : QUAD;
+    }
+    return (cop_launch_cost){.load_bytes = (passes * c->vocab + again) * 4,
+                             .store_bytes = sizeof(cop_sample_result)};
+}

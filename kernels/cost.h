@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "kernels/step.h"
 #include "kernels/tables.h"
 
 typedef struct cop_attention_shape {
@@ -30,3 +31,32 @@ typedef struct cop_attention_cost { /* one layer, one step, all heads */
 uint64_t cop_cost_scratch_words(uint32_t max_segments, uint32_t n_pages);
 void cop_cost_attention(const cop_plan_tables *tables, uint32_t max_segments,
                         const cop_attention_shape *shape, uint64_t *seen, cop_attention_cost *out);
+
+/* ---- the other launches of a step (step.h): every byte that threads load and store ---- */
+
+typedef struct cop_launch_cost {
+    uint64_t load_bytes, store_bytes, flops;
+} cop_launch_cost;
+
+/* Of healthy rows. A row that fails in append stores its zeros besides, and 8 bytes of marks; one
+ * that had failed loads no Q, K, V. A row without a token loads no embedding. */
+cop_launch_cost cop_cost_embed(const cop_embed_args *args);
+cop_launch_cost cop_cost_norm(const cop_norm_args *args);
+cop_launch_cost cop_cost_activate(const cop_activate_args *args);
+cop_launch_cost cop_cost_append(const cop_append_args *args);
+cop_launch_cost cop_cost_product(const cop_product_args *args);
+/* n_moved of the open segments name a row; n_words in all records; n_tokens in all copies. */
+cop_launch_cost cop_cost_advance(const cop_advance_args *args, uint32_t n_moved);
+cop_launch_cost cop_cost_patch(const cop_patch_args *args, uint64_t n_words);
+cop_launch_cost cop_cost_copy_pages(const cop_copy_pages_args *args, uint64_t n_tokens);
+
+/* One request, whose logits are to be sampled at all; the bytes of its logits and of its result.
+ * Ties at a filter's edge, and equal logits by the hundred, cost further passes: known from the
+ * row alone. */
+typedef struct cop_sample_cost {
+    uint32_t vocab;
+    uint32_t list_full;      /* more candidates for the 20 best than the list holds (512) */
+    const uint32_t *located; /* the ids that a pass was made for: ties cut, the token drawn */
+    uint32_t n_located;
+} cop_sample_cost;
+cop_launch_cost cop_cost_sample(const cop_sample_cost *cost, const cop_sample_order *order);
