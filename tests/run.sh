@@ -18,7 +18,7 @@ for part in "${parts[@]}"; do
 done
 has() { [[ " ${parts[*]} " == *" $1 "* ]]; }
 
-packages=("${coppice_build_packages[@]}")
+packages=("${coppice_build_packages[@]}" libbenchmark-dev)
 if has tsan || has fuzz; then packages+=(clang libclang-rt-14-dev libomp-dev); fi
 coppice_need "${packages[@]}" || exit 2
 coppice_fetch_model || coppice_say "the model cannot be had here: tests that need it skip, saying so"
