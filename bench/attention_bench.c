@@ -28,15 +28,16 @@ typedef struct settings {
     const char *shapes, *gpu, *isa;
     uint32_t n_threads;
     double min_time_s;
-    bool json, cpu;
+    bool json, cpu, one_width;
 } settings;
 
 static const char usage[] =
-    "attention_bench --shapes FILE.json [--json] [--gpu FILE.json] [--no-cpu]\n"
+    "attention_bench --shapes FILE.json [--json] [--gpu FILE.json] [--no-cpu] [--one-width]\n"
     "                [--min-time SECONDS] [--threads N] [--isa portable|avx2|avx512]\n"
     "Launches, bytes, items and modelled times of four attention plans over the shapes of a file;\n"
     "times of the cpu backend, measured. --gpu: a described GPU (default "
-    "configs/gpus/h100.json).\n";
+    "configs/gpus/h100.json). --one-width: all tiles of a walk have one width, as the planner\n"
+    "makes them today; else each chunk's tiles may have their own.\n";
 
 static int fail(cop_status status) {
     fprintf(stderr, "attention_bench: %s\n", cop_status_message());
@@ -48,8 +49,10 @@ static int parse(int argc, char **argv, settings *s) {
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         char *end = NULL;
-        if (!strcmp(argv[i], "--json") || !strcmp(argv[i], "--no-cpu")) {
+        if (!strcmp(argv[i], "--json") || !strcmp(argv[i], "--no-cpu") ||
+            !strcmp(argv[i], "--one-width")) {
             s->json |= !strcmp(argv[i], "--json");
+            s->one_width |= !strcmp(argv[i], "--one-width");
             s->cpu &= strcmp(argv[i], "--no-cpu") != 0;
             continue;
         }
@@ -180,9 +183,9 @@ static void means_print(const char *what, const cop_plan_means *sums) {
     const cop_plan_means m = cop_plan_means_read(sums);
     printf("geometric mean of modelled time / bound, bound >= 10 us, %s (%u cases):\n"
            "  walk %.2f (worst %.2f), at its best chunk rule %.2f (worst %.2f), segment %.2f, "
-           "levels %.2f, unshared %.2f\n",
+           "levels %.2f, unshared %.2f; the best walk against the best other, at most %.2f\n",
            what, m.cases, m.walk, m.worst_walk, m.walk_best, m.worst_walk_best, m.segment, m.levels,
-           m.unshared);
+           m.unshared, m.worst_against_others);
 }
 
 typedef struct outcome {
@@ -190,11 +193,12 @@ typedef struct outcome {
     cop_plan_means all, first_two;
 } outcome;
 
-static cop_status compare_all(const cop_shape_file *file, const cop_gpu_figures *gpu, outcome *o) {
+static cop_status compare_all(const cop_shape_file *file, const cop_gpu_figures *gpu,
+                              bool one_width, outcome *o) {
     for (uint32_t i = 0; i < cop_shape_file_count(file); i++) {
         const cop_tree_shape *shape = cop_shape_file_shape(file, i);
         cop_plan_compare compared[COP_SHAPE_HEAD_PAIRS_MAX];
-        COP_TRY(cop_plan_compare_shape(shape, &gpu->model, 2, compared));
+        COP_TRY(cop_plan_compare_shape(shape, &gpu->model, 2, one_width, compared));
         for (uint32_t h = 0; h < shape->n_heads; h++) {
             cop_plan_means_add(&o->all, &compared[h], 10e-6);
             if (h < 2)
@@ -271,7 +275,7 @@ static cop_status run(const settings *s, const cop_shape_file *file, const cop_g
                EMULATED_NOTE, gpu->name, library.build_type, "MB of the walk", "nodes x tokens",
                "heads", "items", "minimum", "KV first", "KV loads", "partial", "all", "bnd us",
                "walk", "best", "segm", "levels", "unsh");
-    cop_status status = compare_all(file, gpu, &o);
+    cop_status status = compare_all(file, gpu, s->one_width, &o);
     if (status == COP_OK && !s->json) {
         means_print("all head configurations", &o.all);
         means_print("the first two of each shape", &o.first_two);

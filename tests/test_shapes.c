@@ -186,7 +186,7 @@ static void test_costs_are_those_of_the_second_implementation(void) {
     for (uint32_t s = 0; s < cop_shape_file_count(file); s++) {
         const cop_tree_shape *shape = cop_shape_file_shape(file, s);
         cop_plan_compare compared[COP_SHAPE_HEAD_PAIRS_MAX];
-        CHECK_OK(cop_plan_compare_shape(shape, &gpu.model, 2, compared));
+        CHECK_OK(cop_plan_compare_shape(shape, &gpu.model, 2, false, compared));
         for (uint32_t h = 0; h < shape->n_heads; h++) {
             const cop_plan_compare *c = &compared[h];
             CHECK_EQ(c->walk.cost.launches, 1);
@@ -249,7 +249,7 @@ static void test_costs_by_hand(void) {
                                .launch_s = 1e-3,
                                .resident_blocks = 2};
     cop_plan_compare c;
-    CHECK_OK(cop_plan_compare_shape(shape, &gpu, 2, &c));
+    CHECK_OK(cop_plan_compare_shape(shape, &gpu, 2, false, &c));
     CHECK_EQ(c.minimum_bytes, 230 * 256);
     CHECK_EQ(c.unshared.bytes.kv_load_bytes, (3 * 110 + 100) * 256);
     CHECK_EQ(c.unshared.bytes.partial_bytes, 0);

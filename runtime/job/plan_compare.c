@@ -41,14 +41,15 @@ static cop_status compare_others(const cop_tree_shape *shape, const cop_gpu_mode
 }
 
 /* All head configurations under one chunk rule, so that its tables are made once. */
-static cop_status try_rule(const cop_tree_shape *shape, const cop_gpu_model *gpu, uint32_t rule,
-                           cop_plan_compare *out) {
+static cop_status try_rule(const cop_tree_shape *shape, const cop_gpu_model *gpu, bool one_width,
+                           uint32_t rule, cop_plan_compare *out) {
     cop_walk_search *search;
     COP_TRY(cop_walk_search_create(&shape->tree, cop_walk_rules[rule][0], cop_walk_rules[rule][1],
                                    &search));
     cop_status status = COP_OK;
     for (uint32_t h = 0; status == COP_OK && h < shape->n_heads; h++) {
-        const cop_walk_question question = {.shape = out[h].heads, .gpu = *gpu};
+        const cop_walk_question question = {
+            .shape = out[h].heads, .gpu = *gpu, .one_width = one_width};
         cop_walk_choice choice;
         status = cop_walk_search_best(search, &question, &choice);
         if (status != COP_OK)
@@ -63,7 +64,8 @@ static cop_status try_rule(const cop_tree_shape *shape, const cop_gpu_model *gpu
 }
 
 cop_status cop_plan_compare_shape(const cop_tree_shape *shape, const cop_gpu_model *gpu,
-                                  uint32_t kv_element_bytes, cop_plan_compare *out) {
+                                  uint32_t kv_element_bytes, bool one_width,
+                                  cop_plan_compare *out) {
     for (uint32_t h = 0; h < shape->n_heads; h++) {
         out[h] = (cop_plan_compare){.heads = {.n_heads = shape->heads[h][0],
                                               .n_kv_heads = shape->heads[h][1],
@@ -74,7 +76,7 @@ cop_status cop_plan_compare_shape(const cop_tree_shape *shape, const cop_gpu_mod
         COP_TRY(compare_others(shape, gpu, &out[h]));
     }
     for (uint32_t rule = 0; cop_walk_rules[rule][0]; rule++)
-        COP_TRY(try_rule(shape, gpu, rule, out));
+        COP_TRY(try_rule(shape, gpu, one_width, rule, out));
     return COP_OK;
 }
 

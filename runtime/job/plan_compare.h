@@ -19,9 +19,11 @@ typedef struct cop_plan_compare { /* one shape and head configuration */
     uint32_t segment_chunk_tokens, levels_chunk_tokens;
 } cop_plan_compare;
 
-/* Writes one for each of the shape's head configurations, in order: room for shape->n_heads. */
+/* Writes one for each of the shape's head configurations, in order: room for shape->n_heads.
+ * `one_width`: all chunks of a walk have tiles of one width, as the planner makes them today; else
+ * each chunk may have its own. */
 cop_status cop_plan_compare_shape(const cop_tree_shape *shape, const cop_gpu_model *gpu,
-                                  uint32_t kv_element_bytes, cop_plan_compare *out);
+                                  uint32_t kv_element_bytes, bool one_width, cop_plan_compare *out);
 
 /* Geometric means of modelled time / bound over those whose bound is min_bound_s or more. */
 typedef struct cop_plan_means {
