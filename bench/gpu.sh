@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that a GPU can prove or measure, within ten minutes: build for the GPU found, the
-# probes, kernel_check, the kernel benchmarks, FlashInfer as a peer where its source is given.
+# probes, kernel_check, the kernel benchmarks; FlashInfer as a peer where its source is given (it
+# compiles its kernels first: up to five minutes more).
 #
 #   bench/gpu.sh [--out FOLDER] [--flashinfer FOLDER]
 #
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
     if [ "$1" = --out ]; then out=$2; else flashinfer=$2; fi
     shift 2
     ;;
-  -h | --help) sed -n '2,9p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,10p' "$0"; exit 0 ;;
   *) echo "unknown argument $1; see --help" >&2; exit 2 ;;
   esac
 done
@@ -47,17 +48,19 @@ if [ "$capability" -lt 80 ]; then
   exit 2
 fi
 case $name in # the described figures that shares are taken of
+*GH200* | *PCIe* | *PCIE* | *NVL* | *-40GB* | *Laptop*) described='' ;; # other memory or clocks
 *H200*) described=h200 ;;
 *H100* | *H800*) described=h100 ;;
 *A100* | *A800*) described=a100 ;;
 *B200*) described=b200 ;;
 *4090*) described=rtx4090 ;;
 *5090*) described=rtx5090 ;;
-*)
+*) described='' ;;
+esac
+if [ -z "$described" ]; then
   described=h100
   echo "no figures describe $name: shares of bandwidth are of the H100's" >&2
-  ;;
-esac
+fi
 [ -n "$out" ] || out=results/gpu-$(tr -c 'A-Za-z0-9\n' '-' <<<"$name" | tr -s '-' | sed 's/-$//')
 mkdir -p "$out"
 build=build/gpu
@@ -90,7 +93,11 @@ step build.txt 240 bash -c "cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Rel
   nvcc -std=c++17 -O3 -I. -arch=sm_$capability -o $build/gpu_probes bench/gpu_probes.cu"
 if [ "$status" -ne 0 ]; then exit 1; fi
 
-nvidia-smi -i 0 -lms 500 --format=csv --query-gpu=timestamp,clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active \
+reasons=clocks_event_reasons.active # its name since driver 535
+nvidia-smi -i 0 --format=csv --query-gpu=$reasons >/dev/null 2>&1 ||
+  reasons=clocks_throttle_reasons.active
+nvidia-smi -i 0 -lms 500 --format=csv \
+  --query-gpu=timestamp,clocks.sm,clocks.mem,temperature.gpu,power.draw,$reasons \
   >"$out/clocks.csv" 2>&1 &
 clocks=$!
 trap 'kill "$clocks" 2>/dev/null' EXIT
@@ -101,7 +108,7 @@ step kernel_check.txt 120 "$build/kernel_check" --shapes configs/shapes/edge_sha
 step kernels.jsonl 120 "$build/gpu_bench" --shapes configs/shapes/tree_shapes.json \
   --gpu "configs/gpus/$described.json"
 if [ -n "$flashinfer" ]; then
-  step flashinfer.txt 90 env PYTHONPATH="$flashinfer" python3 \
+  step flashinfer.txt 300 env PYTHONPATH="$flashinfer" python3 \
     "$flashinfer/benchmarks/bench_batch_attention.py"
 fi
 echo "$name, $((SECONDS - begin)) s; clocks beside it: $out/clocks.csv" | tee -a "$out/summary.txt"

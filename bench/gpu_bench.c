@@ -4,9 +4,10 @@
  *   gpu_bench --shapes FILE.json --gpu configs/gpus/x.json [--repeats N] [--kv-heads N]
  *
  * Inside the clock: one launch, between two events. Outside: the tables, the upload, a write of 512
- * MB that puts everything else out of the L2 cache. The figure is the median. Values are arbitrary
- * (kernel_check is the proof); the paged rows walk the pages of their view, each segment's last
- * page to its end, so paged attention reads up to a page a segment more than it must.
+ * MB that puts everything else out of the L2 cache. The figure is the median. Q, K and V are
+ * random: zeros would draw less power and run at higher clocks than a model does (kernel_check is
+ * the proof). The paged rows walk the pages of their view, each segment's last page to its end, so
+ * paged attention reads up to a page a segment more than it must.
  */
 #include <cuda_runtime_api.h>
 #include <math.h>
@@ -21,6 +22,7 @@
 
 enum { PAGE_TOKENS = 64, CHUNK_TOKENS = 1024, PAGED_CHUNK_TOKENS = 2048, REPEATS_MAX = 100 };
 #define FLUSH_BYTES ((size_t)512 << 20)
+#define RANDOM_BYTES ((size_t)4 << 20)
 
 static void *taken[64];
 static uint32_t n_taken;
@@ -43,6 +45,25 @@ static void *take(size_t bytes) {
 static void *put(const void *from, size_t bytes) {
     void *p = take(bytes);
     need(cudaMemcpy(p, from, bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+    return p;
+}
+
+/* bf16 between -1 and 1, the same few MB again and again. */
+static void *take_random(size_t bytes) {
+    uint16_t *values = malloc(RANDOM_BYTES);
+    if (!values)
+        need(cudaErrorMemoryAllocation, "host memory");
+    uint32_t state = 1;
+    for (size_t i = 0; i < RANDOM_BYTES / 2; i++) { /* any sign and fraction, exponents -8 to -1 */
+        state = state * 1664525u + 1013904223u;
+        values[i] = (uint16_t)((state >> 16 & 0x807fu) | (119u + (state >> 13 & 7)) << 7);
+    }
+    unsigned char *p = take(bytes);
+    for (size_t at = 0; at < bytes; at += RANDOM_BYTES) {
+        const size_t n = bytes - at < RANDOM_BYTES ? bytes - at : RANDOM_BYTES;
+        need(cudaMemcpy(p + at, values, n, cudaMemcpyHostToDevice), "cudaMemcpy");
+    }
+    free(values);
     return p;
 }
 
@@ -112,8 +133,8 @@ static void set_tree(bench *b, const cop_shape_plan *plan, const cop_attention_s
         .ticket = take(4),
         .counters =
             take(4 * cop_attention_counters(t.n_slots, s->head_dim, s->n_heads, s->n_kv_heads)),
-        .pool = take(pool * 2),
-        .q = take(n_rows * row * 2),
+        .pool = take_random(pool * 2),
+        .q = take_random(n_rows * row * 2),
         .out = take(n_rows * row * 2),
         .lse = take((size_t)n_rows * s->n_heads * 4),
         .partial_o = take(partials * s->head_dim * 4),
@@ -188,7 +209,9 @@ static cop_status run_shape(bench *b, const cop_tree_shape *shape, uint32_t pair
     cop_attention_shape s = {.n_heads = shape->heads[pair][0],
                              .n_kv_heads = shape->heads[pair][1],
                              .head_dim = shape->head_dim,
-                             .kv_element_bytes = 2};
+                             .kv_element_bytes = 2,
+                             .kernel_parts = cop_attention_parts(
+                                 shape->head_dim, shape->heads[pair][0] / shape->heads[pair][1])};
     const uint32_t group = s.n_heads / s.n_kv_heads;
     if (kv_heads && s.n_kv_heads > kv_heads) {
         s.n_kv_heads = kv_heads;

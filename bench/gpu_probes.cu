@@ -87,11 +87,15 @@ static void report(bool ok, const char *name, const char *detail) {
     failed += !ok;
 }
 
-template <typename T> static T *managed(size_t n) {
+template <typename T> static T *on_device(size_t n) {
     void *p = nullptr;
-    need(cudaMallocManaged(&p, n * sizeof(T)), "cudaMallocManaged");
-    memset(p, 0, n * sizeof(T));
+    need(cudaMalloc(&p, n * sizeof(T)), "cudaMalloc");
+    need(cudaMemset(p, 0, n * sizeof(T)), "cudaMemset");
     return static_cast<T *>(p);
+}
+
+template <typename T> static void fetch(T *to, const T *from, size_t n) {
+    need(cudaMemcpy(to, from, n * sizeof(T), cudaMemcpyDeviceToHost), "cudaMemcpy");
 }
 
 static uint16_t bf16(float x) {
@@ -126,9 +130,15 @@ static void fill(tile &t, uint32_t &state, bool integers) {
 }
 
 static void run(const tile *tiles, float *out, int n) {
-    mma_kernel<<<n, 32>>>(tiles, out);
+    tile *in = on_device<tile>(n);
+    float *results = on_device<float>(n * TILE_C);
+    need(cudaMemcpy(in, tiles, n * sizeof *in, cudaMemcpyHostToDevice), "cudaMemcpy");
+    mma_kernel<<<n, 32>>>(in, results);
     need(cudaGetLastError(), "mma_kernel");
     need(cudaDeviceSynchronize(), "mma_kernel");
+    fetch(out, results, n * TILE_C);
+    need(cudaFree(in), "cudaFree");
+    need(cudaFree(results), "cudaFree");
 }
 
 static void probe_layouts(tile *tiles, float *out, int n, uint32_t &state) {
@@ -222,17 +232,21 @@ static void probe_order(tile *tiles, float *out, int n, uint32_t &state) {
 }
 
 static void probe_merge() {
-    const uint32_t groups = 64, parts = 96, rounds = 50;
-    float *partial = managed<float>(size_t(groups) * parts * 128),
-          *sum = managed<float>(groups * 128);
-    uint32_t *counter = managed<uint32_t>(groups);
+    constexpr uint32_t groups = 64, parts = 96, rounds = 50;
+    float *partial = on_device<float>(size_t(groups) * parts * 128),
+          *sums = on_device<float>(groups * 128);
+    uint32_t *counters = on_device<uint32_t>(groups);
+    static float sum[groups * 128];
+    uint32_t counter[groups];
     bool ok = true;
     for (uint32_t round = 0; round < rounds; round++) {
-        memset(partial, 0xff, size_t(groups) * parts * 128 * sizeof *partial);
-        memset(sum, 0xff, groups * 128 * sizeof *sum);
-        arrive_kernel<<<groups * parts, 128>>>(partial, counter, sum, groups, parts);
+        need(cudaMemset(partial, 0xff, size_t(groups) * parts * 128 * sizeof *partial), "memset");
+        need(cudaMemset(sums, 0xff, groups * 128 * sizeof *sums), "memset");
+        arrive_kernel<<<groups * parts, 128>>>(partial, counters, sums, groups, parts);
         need(cudaGetLastError(), "arrive_kernel");
         need(cudaDeviceSynchronize(), "arrive_kernel");
+        fetch(sum, sums, groups * 128);
+        fetch(counter, counters, groups);
         for (uint32_t g = 0; g < groups; g++) {
             ok &= counter[g] == 0;
             for (uint32_t i = 0; i < 128; i++)
@@ -248,8 +262,8 @@ int main() {
     need(cudaGetDeviceProperties(&device, 0), "a GPU");
     printf("%s, compute capability %d.%d, %d processors\n", device.name, device.major, device.minor,
            device.multiProcessorCount);
-    tile *tiles = managed<tile>(TILES);
-    float *out = managed<float>(TILES * TILE_C);
+    static tile tiles[TILES];
+    static float out[TILES * TILE_C];
     uint32_t state = 1;
     probe_layouts(tiles, out, TILES, state);
     probe_masked(tiles, out, TILES, state);

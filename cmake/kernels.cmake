@@ -44,6 +44,14 @@ if(TARGET coppice_emulated_kernels)
   # Every head size and edge; the published trees, shortened, are left out under sanitizers.
   add_test(NAME test_kernel_check COMMAND kernel_check_emulated
     --shapes configs/shapes/edge_shapes.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  # Wrong kernels must fail: a NaN behind a segment's end, wrong keys, V read askew.
+  foreach(mutant attention_tail attention_zero_page attention_swizzle)
+    add_test(NAME test_kernel_check_fails_${mutant} COMMAND kernel_check_emulated --no-step
+      --shapes configs/shapes/edge_shapes.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(test_kernel_check_fails_${mutant} PROPERTIES
+      ENVIRONMENT COPPICE_MUTANT=${mutant}
+      PASS_REGULAR_EXPRESSION "FAILED tree .*, error ([1-9][0-9]+|nan).* cases, [1-9][0-9]* failed")
+  endforeach()
   if(NOT COPPICE_SANITIZE)
     add_test(NAME test_kernel_check_shapes COMMAND kernel_check_emulated --no-step
       --shapes configs/shapes/tree_shapes.json --shrink 64 --kv-heads 1 --heads 2

@@ -92,6 +92,9 @@ const char *cop_attention_unsupported(uint32_t head_dim, uint32_t n_heads, uint3
 /* The blocks of the tree kernel that the current device holds at once; 0 or a cudaError_t. */
 int cop_attention_blocks(uint32_t head_dim, uint32_t *n_blocks);
 
+/* Chunks of a row whose maxima and sums a merge keeps: it reads those of further ones twice. */
+enum { COP_ATTENTION_MERGE_CHUNKS = 512 };
+
 /* Rows of a wide tile, and of a narrow one for every head size. */
 enum { COP_ATTENTION_NARROW_ROWS = 16 };
 static inline uint32_t cop_attention_tile_rows(uint32_t head_dim) {

@@ -121,7 +121,7 @@ COP_DEVICE void cop__fold_finish(const cop__attention_io &io, const cop__fold<D,
 struct alignas(8) cop__weight {
     float w, l;
 };
-constexpr uint32_t COP__WEIGHTS = 512; /* partials whose weights a warp's scratch holds */
+constexpr uint32_t COP__WEIGHTS = COP_ATTENTION_MERGE_CHUNKS; /* of a warp's scratch */
 
 /* What other blocks wrote in this launch is past L1; a launch of its own may read either way. */
 template <typename T> COP_DEVICE T cop__load_partial(const T *p) {

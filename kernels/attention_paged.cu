@@ -114,6 +114,10 @@ extern "C" int cop_launch_attention_paged(const cop_attention_paged_args *args, 
         args->q_stride % 8 || args->out_stride % 8 || args->chunk_tokens == 0 ||
         args->max_chunks == 0)
         return 1;
+    const uint64_t leaves = (static_cast<uint64_t>(args->chunk_tokens) + COP__LEAF - 1) / COP__LEAF;
+    if (leaves * COP__LEAF * args->max_chunks >
+        UINT32_MAX) /* the kernel counts tokens in 32 bits */
+        return 1;
     if (args->n_rows == 0)
         return 0;
     switch (args->head_dim) {

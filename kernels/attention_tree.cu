@@ -9,31 +9,54 @@
  *            warps, wide ones (up to 64, at d = 256 up to 32) give 16 rows to a warp (two at 256).
  *            Rows of several chunks leave partials; the block that brings a slot's last one merges
  *            them in the order of their index (attention_merge.cuh).
+ *
  * Launch     grid SMs x resident blocks (or as given), block 128; blocks draw items by a ticket,
  *            longest first, KV heads innermost. Shared memory 37,648 / 54,032 / 70,416 / 90,128
  *            bytes at d = 64 / 96 / 128 / 256: K and V of two leaves (one at 256, and Q), what
- * warps tell one another, the tile's slots, four leaf descriptors Cost       cop_cost_attention,
- * byte for byte as counted by the emulation. Heads in parts (more query heads to a KV head than a
- * tile has rows) load K and V once for each part. Needs      d in {64, 96, 128, 256}; pages of 16,
- * 32, 64 tokens; 16-byte aligned rows and tables; tiles of at most cop_attention_tile_slots slots;
- * q_shift = 0 Edges      no key: out = 0, lse = -inf (rows of no item: cop__clear_blind_rows); K
- * and V beyond a segment's tokens are zeros, never what the page holds; offsets have 64 bits Source
- * FlashAttention-2 (2023), section 3; FlashInfer (MLSys'25), sections 2 and 3; Milakov and
- * Gimelshein (2018) for the fold Registers  ptxas of CUDA 13.0, no spills; resident blocks by
- * registers and shared memory d        sm_80    sm_90    sm_100   sm_120 64      164, 3   167, 3
- * 167, 3   227, 2 96      199, 2   207, 2   249, 2   250, 1 128     246, 2   251, 2   255, 2   255,
- * 1 256     246, 1   254, 2   252, 2   247, 1 Bound      by memory in decode: a tile of M rows does
- * M flops for each byte of KV, and 16 to 64 rows lie below every listed device's ridge. Prefill
- * tiles are bound by mma.sync. Ladder     v1 every thread walks the entries, state in registers: at
- * d = 64 / 96 / 128 / 256 on sm_90 128 / 168 / 255 / 255 registers and 148 / 188 / 0 / 356 spilled
- * bytes v2 warp 0 walks, its state in shared memory: 36 / 92 / 0 / 200 bytes v3 the item's numbers
- * in shared memory as well: d = 128 fits everywhere but sm_120 v4 held to 3 / 2 / 2 / 2 blocks
- * instead of 4 / 3 / 2 / 2, the wide tile of d = 256 reads Q from shared memory for each leaf (90
- * KB instead of 74: one block on sm_80, not two): 0 / 0 / 0 / 0, on sm_120 24 / 0 / 12 / 0 v5 lanes
- * by cop__me where V is read, two blocks at d = 64 on sm_120: no spills Tried and left: copy loops
- * not unrolled (nothing gained), the two classes as functions of their own (spills move into them),
- * one class alone (208 registers at d = 128, none spilled: the two together cost 43). A ticket
- * drawn an item ahead would hide the atomic and keep a long item from an idle block.
+ *            warps tell one another, the tile's slots, four leaf descriptors.
+ * Cost       cop_cost_attention, byte for byte as counted by the emulation. Heads in parts (more
+ *            query heads to a KV head than a tile has rows) load K and V once for each part.
+ * Needs      d in {64, 96, 128, 256}; pages of 16, 32, 64 tokens; 16-byte aligned rows and tables;
+ *            tiles of at most cop_attention_tile_slots slots; q_shift = 0
+ * Edges      no key: out = 0, lse = -inf (rows of no item: cop__clear_blind_rows); K and V beyond a
+ *            segment's tokens are zeros, never what the page holds; offsets have 64 bits
+ * Source     FlashAttention-2 (2023), section 3; FlashInfer (MLSys'25), sections 2 and 3; Milakov
+ *            and Gimelshein (2018) for the fold
+ *
+ * Registers  ptxas of CUDA 13.0, no spills; resident blocks by registers and shared memory:
+ *
+ *              d     sm_80     sm_90     sm_100    sm_120
+ *              64    164, 3    167, 3    167, 3    227, 2
+ *              96    199, 2    207, 2    249, 2    250, 1
+ *              128   246, 2    251, 2    255, 2    255, 1
+ *              256   246, 1    254, 2    252, 2    247, 1
+ *
+ * Banks      no conflict anywhere in shared memory, as counted by the emulation (32 banks of four
+ *            bytes). Cycles of all requests, each equal to its phases, for one KV head and 256
+ *            tokens, by a narrow tile of 16 rows / a wide one of 32; in one chunk, then in four
+ *            that are merged:
+ *
+ *              d     one chunk        four chunks
+ *              64    2,501 / 2,329    3,929 /  4,137
+ *              96    3,133 / 3,241    4,729 /  5,289
+ *              128   3,765 / 4,153    5,529 /  6,441
+ *              256   6,289 / 9,329    8,713 / 11,849
+ *
+ * Bound      by memory in decode: a tile of M rows does M flops for each byte of KV, and 16 to 64
+ *            rows lie below every listed device's ridge. Prefill tiles are bound by mma.sync.
+ *
+ * Ladder     v1 every thread walks the entries, state in registers: at d = 64 / 96 / 128 / 256 on
+ *               sm_90 128 / 168 / 255 / 255 registers and 148 / 188 / 0 / 356 spilled bytes
+ *            v2 warp 0 walks, its state in shared memory: 36 / 92 / 0 / 200 bytes
+ *            v3 the item's numbers in shared memory as well: d = 128 fits everywhere but sm_120
+ *            v4 held to 3 / 2 / 2 / 2 blocks instead of 4 / 3 / 2 / 2, the wide tile of d = 256
+ *               reads Q from shared memory for each leaf (90 KB instead of 74: one block on sm_80,
+ *               not two): 0 / 0 / 0 / 0, on sm_120 24 / 0 / 12 / 0
+ *            v5 lanes by cop__me where V is read, two blocks at d = 64 on sm_120: no spills
+ *            Tried and left: copy loops not unrolled (nothing gained), the two classes as functions
+ *            of their own (spills move into them), one class alone (208 registers at d = 128, none
+ *            spilled: the two together cost 43). A ticket drawn an item ahead would hide the atomic
+ *            and keep a long item from an idle block.
  */
 #include "kernels/attention_merge.cuh"
 #include "kernels/launch.cuh"

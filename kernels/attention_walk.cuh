@@ -47,8 +47,8 @@ struct alignas(16) cop__leaf {
     uint32_t unused[3];
 };
 
-/* Where warp 0 stands among the item's entries;
- *  in shared memory between two leaves: registers are dear. */
+/* Where warp 0 stands among the item's entries; in shared memory between two leaves: registers are
+ * dear. */
 struct alignas(8) cop__walk {
     uint64_t present;    /* tile slots that take part */
     uint64_t mask;       /* of them, those that see the entry under way */

@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "kernels/attention.h"
+
 /* `seen` is for each segment where its leaves stand, then one word a leaf: the tokens loaded. A
  * segment gets its place when an entry first names it, since those that nobody names may be stale.
  */
@@ -97,25 +99,30 @@ void cop_cost_attention(const cop_plan_tables *tables, uint32_t max_segments,
     item_sums sums = {0};
     for (uint32_t i = 0; i < tables->n_items; i++)
         add_item(tables, &tables->items[i], &marks, &sums);
-    uint64_t rows = 0;
+    uint64_t rows = 0, again = 0;
     for (uint32_t s = 0; s < tables->n_slots; s++) {
+        const uint32_t n = tables->slots[s].n_partials;
         if (tables->slots[s].row < 0)
             continue;
         rows++;
-        if (tables->slots[s].n_partials > 1)
-            sums.partials += tables->slots[s].n_partials; /* the merge reads what items wrote */
+        if (n > 1)
+            sums.partials += n; /* the merge reads what items wrote */
+        if (shape->kernel_parts && n > COP_ATTENTION_MERGE_CHUNKS)
+            again += n - COP_ATTENTION_MERGE_CHUNKS;
     }
     const uint64_t head_bytes = (uint64_t)shape->head_dim * shape->kv_element_bytes;
     const uint64_t token_bytes = 2 * head_bytes * shape->n_kv_heads;
+    const uint32_t parts = shape->kernel_parts ? shape->kernel_parts : 1;
     *out = (cop_attention_cost){
-        .kv_load_bytes = sums.loads * token_bytes,
+        .kv_load_bytes = sums.loads * token_bytes * parts,
         .kv_first_bytes = sums.firsts * token_bytes,
         /* An entry loads as far as one of its slots sees: nothing is loaded that nobody sees. */
-        .partial_bytes = sums.partials * shape->n_heads * (shape->head_dim + 2) * sizeof(float),
+        .partial_bytes =
+            (sums.partials * (shape->head_dim + 2) + again * 2) * shape->n_heads * sizeof(float),
         .query_bytes = sums.queries * shape->n_heads * head_bytes, /* once an item */
         .output_bytes = rows * shape->n_heads * head_bytes,
         .flops = 4ull * shape->head_dim * shape->n_heads * sums.seen,
-        .items = tables->n_items * shape->n_kv_heads,
+        .items = tables->n_items * shape->n_kv_heads * parts,
     };
 }
 

@@ -13,16 +13,20 @@
 typedef struct cop_attention_shape {
     uint32_t n_heads, n_kv_heads, head_dim;
     uint32_t kv_element_bytes; /* 4 for f32, 2 for bf16 */
+    /* Of the kernels, cop_attention_parts: the parts in which a KV head's query heads are done,
+     * each of which loads K and V. 0: of the cpu backend, which does them all at once. */
+    uint32_t kernel_parts;
 } cop_attention_shape;
 
 typedef struct cop_attention_cost { /* one layer, one step, all heads */
-    uint64_t
-        kv_load_bytes; /* what tiles load: each token once for each tile entry that covers it */
+    uint64_t kv_load_bytes;  /* what tiles load: each token once for each tile entry that covers it,
+                                and  for each part of the query heads */
     uint64_t kv_first_bytes; /* of these, the first load of each token */
-    uint64_t partial_bytes;  /* f32 o, m and l, written and read */
+    uint64_t partial_bytes;  /* f32 o, m and l, written and read; the kernels read m and l
+                                of a row's chunks beyond COP_ATTENTION_MERGE_CHUNKS twice */
     uint64_t query_bytes, output_bytes;
     uint64_t flops; /* 4 d for each (query head, key that its row sees) */
-    uint32_t items; /* times the KV heads */
+    uint32_t items; /* times the KV heads and the parts */
 } cop_attention_cost;
 
 /* `seen` is scratch of cop_cost_scratch_words words; the caller owns it. (A page holds at most a

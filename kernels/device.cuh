@@ -10,8 +10,9 @@
  *            one place of the source.
  * Memory     A store is for its own block at once, for others after cop_fence_device and then an
  *            atomic (by the storing thread, or by one that met it at a barrier since). What another
- * block wrote in this launch is read by cop_ld_cg or an atomic alone: cop_ld may show what stood
- *            there when the launch began. cop_ld_nc is for what nobody writes during the launch.
+ *            block wrote in this launch is read by cop_ld_cg or an atomic alone: cop_ld may show
+ *            what stood there when the launch began. cop_ld_nc is for what nobody writes during the
+ *            launch.
  * Types      T of 1, 2, 4, 8 or 16 bytes, aligned to its size (uint4, float4, own structs with
  *            alignas); bfloat16 travels as uint16_t, pairs as uint32_t with the first one low.
  * Bits       Arithmetic that other parts repeat bit for bit is written with the cop_*_rn functions:

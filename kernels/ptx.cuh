@@ -5,14 +5,15 @@
  *            belong to a thread: cop_cp_async_commit closes one, cop_cp_async_wait<N> waits until
  *            at most the N newest are under way. The data is then there for the thread itself; for
  *            others after a barrier.
- * Fragments  Lane l = 4 g + t (g = l / 4, t = l % 4), pairs are two bf16 in one register, low
- * first: A 16 x 16  a0: (g, 2t..)  a1: (g + 8, 2t..)  a2: (g, 2t + 8..)  a3: (g + 8, 2t + 8..) B 16
- * x 8   b0: rows (2t, 2t + 1), column g   b1: rows (2t + 8, 2t + 9), column g C 16 x 8   c0, c1:
- * (g, 2t..)  c2, c3: (g + 8, 2t..) ldmatrix: the row addresses of matrix i come from lanes 8 i .. 8
- * i + 7; register i of lane l holds (row g, columns 2t, 2t + 1) of matrix i, transposed: (rows 2t,
- * 2t + 1, column g). Bits       The twin of mma adds k = 0 .. 15 in order, each by one fused
- * multiply-add: the order of operations that the reference fold has. A tensor core rounds in its
- * own way.
+ * Fragments  Lane l = 4 g + t (g = l / 4, t = l % 4); a pair is two bf16 in a register, low first.
+ *            A 16 x 16  a0 (g, 2t..)  a1 (g + 8, 2t..)  a2 (g, 2t + 8..)  a3 (g + 8, 2t + 8..)
+ *            B 16 x 8   b0 (rows 2t, 2t + 1; column g)  b1 (rows 2t + 8, 2t + 9; column g)
+ *            C 16 x 8   c0, c1 (g, 2t..)  c2, c3 (g + 8, 2t..)
+ *            ldmatrix takes the row addresses of matrix i from lanes 8 i .. 8 i + 7; register i
+ *            of lane l holds (row g; columns 2t, 2t + 1) of it, transposed (rows 2t, 2t + 1;
+ *            column g).
+ * Bits       The twin of mma adds k = 0 .. 15 in order, each by one fused multiply-add: the order
+ *            of the reference fold. A tensor core rounds in its own way.
  */
 #pragma once
 

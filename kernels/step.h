@@ -16,8 +16,8 @@
  *          row_failed, and its segment in segment_failed; from there on it stores zeros, so that
  *          no other row meets 0 x NaN. cop_launch_advance clears the marks of the step's rows.
  * Launch   Every launcher queues one kernel and gives 0 or a cudaError_t; arguments that a kernel
- *          cannot take give 1 (cudaErrorInvalidValue) and queue nothing. No rows: 0, nothing
- * queued.
+ *          cannot take give 1 (cudaErrorInvalidValue) and queue nothing. No rows: 0, and
+ *          nothing is queued.
  */
 #pragma once
 

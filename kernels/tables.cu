@@ -5,7 +5,8 @@
  *           copy_pages: the first tokens of a page to another one, in every layer
  * Units     words of 4 bytes; pages; tokens
  * Launch    advance: one thread an entry, block 256. patch: one warp a record, block 128.
- *           copy_pages: grid (copies, 2 h_kv, layers), block 128. No shared memory
+ *           copy_pages: grid (copies, 2 h_kv, layers), block 128; 16 bytes
+ *           of dynamic shared memory, the others none
  * Cost      cop_cost_advance, cop_cost_patch, cop_cost_copy_pages
  * Needs     copy_pages: d a multiple of 8, 16-byte aligned pool, 65535 layers and heads at most
  * Edges     a record that leaves its table or the words: skipped, and named in `bad`

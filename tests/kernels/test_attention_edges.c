@@ -108,14 +108,63 @@ static void test_a_poisoned_row_beside_healthy_ones(void) {
 
 /* More query heads to a KV head than a tile has rows: parts, which load K and V once each. */
 static void test_more_heads_than_rows(void) {
-    one_segment(64, 71, 90, 1, 1.0f);
+    static const struct {
+        uint32_t d, group, rows, parts;
+    } cases[] = {{64, 71, 1, 2},  {64, 40, 2, 1},  {96, 71, 2, 2}, {128, 40, 1, 1},
+                 {128, 71, 2, 2}, {256, 40, 2, 2}, {256, 71, 1, 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const uint32_t d = cases[i].d, tokens = 90;
+        CHECK_EQ(cop_attention_parts(d, cases[i].group), cases[i].parts);
+        one_segment(d, cases[i].group, tokens, cases[i].rows, 1.0f);
+        fill_world(&w);
+        emu_buffer_counts pool;
+        run_and_check(16u << i % 3, 1, 0); /* bytes too, against cost.h */
+        CHECK(emu_counts("pool", &pool));
+        CHECK_EQ(pool.load_bytes, 4ull * tokens * d * cases[i].parts * cases[i].rows);
+        CHECK_EQ(pool.first_load_bytes, 4ull * tokens * d);
+        world_destroy(&w);
+    }
+}
+
+/* Requests of shared memory and their cycles: 4 leaves, in one chunk or in four that are merged. */
+static emu_bank_counts banks_of(uint32_t d, uint32_t rows, uint32_t chunk_tokens) {
+    device g;
+    verdict bad;
+    one_segment(d, 1, 256, rows, 1.0f);
+    w.chunk_tokens = w.chunk_tail_tokens = chunk_tokens;
     fill_world(&w);
-    run_and_check(16, 1, 0);
+    do /* one tile without holes */
+        make_tables(&w, &t, 16, rows);
+    while (t.view.n_tiles != 1 || t.tiles[0].n_slots != rows || t.tiles[0].slot[rows - 1] < 0);
+    device_create(&w, &t, &g);
+    emu_set_options(&(emu_options){.count_banks = true});
+    CHECK(device_run(&g, 0, 1, &bad));
+    emu_set_options(NULL);
     world_destroy(&w);
-    one_segment(256, 40, 70, 2, 1.0f);
-    fill_world(&w);
-    run_and_check(32, 1, 0);
-    world_destroy(&w);
+    return emu_banks();
+}
+
+/* The swizzle leaves no conflict to ldmatrix and cp.async, nor is there one anywhere else.
+ * attention_tree.cu's header states these figures. */
+static void test_shared_memory_banks(void) {
+    static const uint32_t dims[] = {64, 96, 128, 256};
+    for (uint32_t i = 0; i < 16; i++) {
+        const uint32_t d = dims[i / 4], rows = i % 2 ? 32 : 16;
+        const emu_bank_counts b = banks_of(d, rows, i / 2 % 2 ? 64 : 1024);
+        printf("  d %3u, %2u rows, %s: %5llu phases, %5llu cycles\n", d, rows,
+               i / 2 % 2 ? "4 chunks" : "1 chunk ", (unsigned long long)b.phases,
+               (unsigned long long)b.cycles);
+        if (b.worst_extra)
+            fprintf(stderr, "%s:%d: %llu cycles lost\n", b.worst_file, b.worst_line,
+                    (unsigned long long)b.worst_extra);
+        /* K and V come in by requests of four phases, and each is read at least once */
+        CHECK(b.phases >= 2ull * 2 * 256 * d * 2 / 128);
+        CHECK_EQ(b.cycles, b.phases);
+        CHECK(emu_mutant_select("attention_swizzle"));
+        const emu_bank_counts wrong = banks_of(d, rows, 1024);
+        CHECK(wrong.cycles > wrong.phases);
+        CHECK(emu_mutant_select(NULL));
+    }
 }
 
 static void test_what_no_kernel_takes_is_refused(void) {
@@ -145,6 +194,7 @@ int main(void) {
     RUN(test_scores_of_minus_infinity);
     RUN(test_a_poisoned_row_beside_healthy_ones);
     RUN(test_more_heads_than_rows);
+    RUN(test_shared_memory_banks);
     RUN(test_what_no_kernel_takes_is_refused);
     emu_forget_all();
     return check_report();

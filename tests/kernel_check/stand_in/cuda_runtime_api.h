@@ -1,9 +1,13 @@
 /* The few calls of the CUDA runtime that kernel_check makes, over the emulated device. The program
  * is built against this header or against CUDA's own; nothing in it knows which.
+ *
+ * With COPPICE_MUTANT in the environment the kernels run with that mutant, so that a test can show
+ * that wrong kernels fail; there is no memory to be had under a name that no kernel declares.
  */
 #pragma once
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "emulate/emulate.h"
@@ -16,6 +20,8 @@ typedef enum cudaMemcpyKind {
 } cudaMemcpyKind;
 
 static inline cudaError_t cudaMalloc(void **p, size_t bytes) {
+    if (!emu_mutant_select(getenv("COPPICE_MUTANT")))
+        return cudaErrorMemoryAllocation;
     *p = emu_alloc(bytes, "device", EMU_OUTPUT);
     return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
