@@ -165,6 +165,7 @@ static void test_heads_are_symmetric_and_counting_needs_no_arithmetic(void) {
     CHECK_EQ(three.q.load_bytes, 3 * one.q.load_bytes);
     CHECK_EQ(three.partials.store_bytes, 3 * one.partials.store_bytes);
     check_counts(&three, minimum_of(shape, 3));
+    cop_shape_file_destroy(file);
 }
 
 int main(void) {
