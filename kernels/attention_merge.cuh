@@ -26,12 +26,11 @@ static inline uint32_t cop__page_shift(uint32_t page_tokens) {
     return page_tokens == 16 ? 4 : page_tokens == 32 ? 5 : 6;
 }
 
-static inline cop__attention_io cop__attention_io_of(const cop_attention_args *args) {
+/* What the arguments of all attention launches have in common, under the same names. */
+template <typename Args>
+static inline cop__attention_io cop__attention_common(const Args *args, uint32_t parts) {
     cop__attention_io io = {};
-    io.segments = args->segments;
     io.page_table = args->page_table;
-    io.entries = args->entries;
-    io.limits = args->limits;
     io.pool = args->pool;
     io.q = args->q;
     io.out = args->out;
@@ -43,8 +42,17 @@ static inline cop__attention_io cop__attention_io_of(const cop_attention_args *a
     io.page_shift = cop__page_shift(args->page_tokens);
     io.n_heads = args->n_heads;
     io.n_kv_heads = args->n_kv_heads;
-    io.parts = cop_attention_parts(args->head_dim, args->n_heads / args->n_kv_heads);
+    io.parts = parts;
     io.c = args->scale_log2;
+    return io;
+}
+
+static inline cop__attention_io cop__attention_io_of(const cop_attention_args *args) {
+    cop__attention_io io = cop__attention_common(
+        args, cop_attention_parts(args->head_dim, args->n_heads / args->n_kv_heads));
+    io.segments = args->segments;
+    io.entries = args->entries;
+    io.limits = args->limits;
     return io;
 }
 

@@ -80,27 +80,9 @@ attention_paged_kernel(cop__attention_io io, const cop_segment *rows, uint32_t *
         cop__arrive<D>(io, counters);
 }
 
-static cop__attention_io io_of(const cop_attention_paged_args *args) {
-    cop__attention_io io = {};
-    io.page_table = args->page_table;
-    io.pool = args->pool;
-    io.q = args->q;
-    io.out = args->out;
-    io.lse = args->lse;
-    io.partial_o = args->partial_o;
-    io.partial_ml = args->partial_ml;
-    io.q_stride = args->q_stride;
-    io.out_stride = args->out_stride;
-    io.page_shift = cop__page_shift(args->page_tokens);
-    io.n_heads = args->n_heads;
-    io.n_kv_heads = args->n_kv_heads;
-    io.parts = cop_attention_paged_parts(args->n_heads / args->n_kv_heads);
-    io.c = args->scale_log2;
-    return io;
-}
-
 template <int D> static int launch(const cop_attention_paged_args *args, void *stream) {
-    const cop__attention_io io = io_of(args);
+    const cop__attention_io io =
+        cop__attention_common(args, cop_attention_paged_parts(args->n_heads / args->n_kv_heads));
     const uint32_t leaves = (args->chunk_tokens + COP__LEAF - 1) / COP__LEAF;
     return cop_launch(attention_paged_kernel<D>,
                       dim3(args->n_rows, args->n_kv_heads * io.parts, args->max_chunks), COP__BLOCK,

@@ -199,6 +199,24 @@ static void grow_views(world *w) {
     }
 }
 
+/* Queries and what they must give, once the views are grown. `rows`: of a tile whose ratio of heads
+ * counts as odd. */
+static void fill_world(world *w, uint32_t rows) {
+    const size_t n = (size_t)w->n_rows * w->n_heads * w->d;
+    w->q = random_values(n, w->bf16, 2.0f);
+    w->expected = random_values(n, false, 1.0f);
+    for (uint32_t s = 0; s < w->n_views; s++) {
+        view *v = &w->views[s];
+        for (uint32_t h = 0; v->row >= 0 && h < w->n_heads; h++)
+            expect_row(w, v, h, w->expected + ((size_t)v->row * w->n_heads + h) * w->d);
+        coverage[MANY_CHUNKS] += v->row >= 0 && v->n_chunks > 2;
+        coverage[EMPTY_VIEW] += v->row >= 0 && v->n_chunks == 0;
+        coverage[ABSENT_SLOT] += v->row < 0;
+        coverage[CAUSAL_LIMIT] += v->row >= 0 && v->limit < UINT32_MAX;
+    }
+    coverage[ODD_GROUP] += rows % (w->n_heads / w->n_kv_heads) != 0;
+}
+
 static void world_create(world *w) {
     static const uint32_t dims[] = {16, 32, 48, 64, 80, 96, 128, 256};
     static const uint32_t rules[][2] = {{64, 64}, {128, 64}, {192, 128}, {1024, 1024}};
@@ -220,19 +238,7 @@ static void world_create(world *w) {
         coverage[EMPTY_SEGMENT] += w->tokens[s] == 0;
     }
     grow_views(w);
-    const size_t n = (size_t)w->n_rows * w->n_heads * w->d;
-    w->q = random_values(n, w->bf16, 2.0f);
-    w->expected = random_values(n, false, 1.0f);
-    for (uint32_t s = 0; s < w->n_views; s++) {
-        view *v = &w->views[s];
-        for (uint32_t h = 0; v->row >= 0 && h < w->n_heads; h++)
-            expect_row(w, v, h, w->expected + ((size_t)v->row * w->n_heads + h) * w->d);
-        coverage[MANY_CHUNKS] += v->row >= 0 && v->n_chunks > 2;
-        coverage[EMPTY_VIEW] += v->row >= 0 && v->n_chunks == 0;
-        coverage[ABSENT_SLOT] += v->row < 0;
-        coverage[CAUSAL_LIMIT] += v->row >= 0 && v->limit < UINT32_MAX;
-    }
-    coverage[ODD_GROUP] += 6 % (w->n_heads / w->n_kv_heads) != 0;
+    fill_world(w, 6);
 }
 
 static void world_destroy(world *w) {

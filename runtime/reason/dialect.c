@@ -143,10 +143,6 @@ static cop_status check_implied(const cop_json *root, const cop_dialect *d) {
                              !d->open[COP_EL_ITEM].bytes   ? "item"
                              : !d->open[COP_EL_PATH].bytes ? "path"
                                                            : "block");
-    if (!d->close[COP_EL_BLOCK].bytes)
-        return cop_json_fail(root, "tags", "has a block without \"close\": it would never end");
-    if (d->open[COP_EL_PLAN].bytes && !d->close[COP_EL_PLAN].bytes)
-        return cop_json_fail(root, "tags", "has a plan without \"close\": its end is the fork");
     if (!d->open[COP_EL_BLOCK].bytes && d->open[COP_EL_PLAN].bytes)
         return cop_json_fail(root, "tags",
                              "has a block that begins with its first item, but a "

@@ -11,6 +11,7 @@
 #include "emulate/emulate.h"
 #include "kernels/attention.h"
 #include "kernels/cost.h"
+#include "plan_upload.h"
 
 typedef struct device {
     cop_attention_args args;
@@ -27,14 +28,6 @@ typedef struct device {
 typedef struct verdict {
     char text[400];
 } verdict;
-
-static void *upload(const void *from, size_t bytes, const char *name) {
-    void *p = emu_alloc(bytes ? bytes : 16, name, EMU_INPUT);
-    CHECK(p);
-    if (bytes)
-        memcpy(p, from, bytes);
-    return p;
-}
 
 static uint16_t *pool_at(const device *g, uint32_t page, uint32_t is_v, uint32_t head,
                          uint32_t token) {
@@ -256,27 +249,13 @@ static inline bool device_check_bytes(const world *w, const tables *t, const dev
 
 /* ---- worlds of the kernels' shapes ---- */
 
+enum { TILE_ROWS = 16 }; /* of a narrow tile: a ratio that does not divide it leaves holes */
+
 typedef struct shape {
     uint32_t d, n_kv_heads, group;
     uint32_t rule; /* of chunks */
     float amplitude;
 } shape;
-
-static void fill_world(world *w) {
-    const size_t n = (size_t)w->n_rows * w->n_heads * w->d;
-    w->q = random_values(n, true, 2.0f);
-    w->expected = random_values(n, false, 1.0f);
-    for (uint32_t s = 0; s < w->n_views; s++) {
-        view *v = &w->views[s];
-        for (uint32_t h = 0; v->row >= 0 && h < w->n_heads; h++)
-            expect_row(w, v, h, w->expected + ((size_t)v->row * w->n_heads + h) * w->d);
-        coverage[MANY_CHUNKS] += v->row >= 0 && v->n_chunks > 2;
-        coverage[EMPTY_VIEW] += v->row >= 0 && v->n_chunks == 0;
-        coverage[ABSENT_SLOT] += v->row < 0;
-        coverage[CAUSAL_LIMIT] += v->row >= 0 && v->limit < UINT32_MAX;
-    }
-    coverage[ODD_GROUP] += 16 % (w->n_heads / w->n_kv_heads) != 0;
-}
 
 /* As attention_world.h grows them, but shorter: an emulated product costs 4 us a warp. */
 static void grow_world(world *w, const shape *s) {
@@ -296,5 +275,5 @@ static void grow_world(world *w, const shape *s) {
         coverage[EMPTY_SEGMENT] += w->tokens[x] == 0;
     }
     grow_views(w);
-    fill_world(w);
+    fill_world(w, TILE_ROWS);
 }

@@ -30,7 +30,7 @@ static void run_and_check(uint32_t page_tokens, uint32_t width, uint32_t flags) 
 
 static void test_an_empty_segment_gives_zeros(void) {
     one_segment(64, 2, 0, 2, 1.0f);
-    fill_world(&w);
+    fill_world(&w, TILE_ROWS);
     run_and_check(16, 4, 0);
     world_destroy(&w);
 }
@@ -45,7 +45,7 @@ static void test_a_fresh_fork_sees_its_parent_alone(void) {
         w.views[s].n = 2;
         w.views[s].segment[1] = s;
     }
-    fill_world(&w);
+    fill_world(&w, TILE_ROWS);
     run_and_check(32, 4, 0);
     run_and_check(32, 1, 0);
     world_destroy(&w);
@@ -55,7 +55,7 @@ static void test_one_token_one_row(void) {
     static const uint32_t dims[] = {64, 96, 128, 256};
     for (uint32_t i = 0; i < 4; i++) {
         one_segment(dims[i], 1, 1, 1, 1.0f);
-        fill_world(&w);
+        fill_world(&w, TILE_ROWS);
         run_and_check(64, 1, 0);
         run_and_check(16, 1, COP_ATTENTION_WIDE_ONLY);
         world_destroy(&w);
@@ -67,7 +67,7 @@ static void test_one_token_one_row(void) {
 static void test_huge_scores(void) {
     for (uint32_t i = 0; i < 2; i++) {
         one_segment(64, 3, 200, 2, i ? 0x1p12f : 0x1p-126f);
-        fill_world(&w);
+        fill_world(&w, TILE_ROWS);
         run_and_check(16, 2, 0);
         world_destroy(&w);
     }
@@ -76,7 +76,7 @@ static void test_huge_scores(void) {
 /* Scores of -inf are keys that weigh nothing; a view of such keys alone gives zeros and -inf. */
 static void test_scores_of_minus_infinity(void) {
     one_segment(64, 1, 70, 2, 1.0f);
-    fill_world(&w);
+    fill_world(&w, TILE_ROWS);
     for (uint32_t i = 0; i < 64; i++) /* row 0 meets -inf wherever k is 1, row 1 never */
         w.q[i] = i == 0 ? -INFINITY : 0.0f;
     for (uint32_t token = 0; token < 70; token++)
@@ -92,7 +92,7 @@ static void test_scores_of_minus_infinity(void) {
 /* A row that is NaN stays alone with it: its tile mates have their own bits. */
 static void test_a_poisoned_row_beside_healthy_ones(void) {
     one_segment(128, 2, 130, 4, 1.0f);
-    fill_world(&w);
+    fill_world(&w, TILE_ROWS);
     make_tables(&w, &t, 32, 4);
     device g;
     verdict bad;
@@ -116,7 +116,7 @@ static void test_more_heads_than_rows(void) {
         const uint32_t d = cases[i].d, tokens = 90;
         CHECK_EQ(cop_attention_parts(d, cases[i].group), cases[i].parts);
         one_segment(d, cases[i].group, tokens, cases[i].rows, 1.0f);
-        fill_world(&w);
+        fill_world(&w, TILE_ROWS);
         emu_buffer_counts pool;
         run_and_check(16u << i % 3, 1, 0); /* bytes too, against cost.h */
         CHECK(emu_counts("pool", &pool));
@@ -132,7 +132,7 @@ static emu_bank_counts banks_of(uint32_t d, uint32_t rows, uint32_t chunk_tokens
     verdict bad;
     one_segment(d, 1, 256, rows, 1.0f);
     w.chunk_tokens = w.chunk_tail_tokens = chunk_tokens;
-    fill_world(&w);
+    fill_world(&w, TILE_ROWS);
     do /* one tile without holes */
         make_tables(&w, &t, 16, rows);
     while (t.view.n_tiles != 1 || t.tiles[0].n_slots != rows || t.tiles[0].slot[rows - 1] < 0);

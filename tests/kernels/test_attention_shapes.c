@@ -7,33 +7,13 @@
 #include "kernels/attention.h"
 #include "kernels/cost.h"
 #include "measure/tree_shapes.h"
+#include "plan_upload.h"
 
 typedef struct counted {
     emu_buffer_counts pool, q, out, partials;
     cop_attention_cost cost;
     uint64_t launches;
 } counted;
-
-static void *upload(const void *from, size_t bytes, const char *name) {
-    void *p = emu_alloc(bytes ? bytes : 16, name, EMU_INPUT);
-    CHECK(p);
-    if (bytes)
-        memcpy(p, from, bytes);
-    return p;
-}
-
-static uint32_t entries_of(const cop_plan_tables *t, uint32_t *n_limits) {
-    uint32_t n = 0;
-    *n_limits = 0;
-    for (uint32_t i = 0; i < t->n_items; i++) {
-        const uint32_t end = t->items[i].first_entry + t->items[i].n_entries;
-        n = end > n ? end : n;
-        for (uint32_t e = t->items[i].first_entry; e < end; e++)
-            if (t->entries[e].limits >= 0)
-                *n_limits = (uint32_t)t->entries[e].limits + t->tiles[t->items[i].tile].n_slots;
-    }
-    return n;
-}
 
 /* One layer of the shape with so many KV heads, each with `group` query heads. */
 static counted count_shape(const cop_tree_shape *shape, uint32_t n_kv_heads, uint32_t group,
@@ -49,7 +29,7 @@ static counted count_shape(const cop_tree_shape *shape, uint32_t n_kv_heads, uin
     const cop_plan_tables t = cop_shape_plan_tables(plan);
     const uint32_t n_segments = cop_shape_plan_segments(plan), n_pages = cop_shape_plan_pages(plan);
     uint32_t n_limits, n_rows = 0;
-    const uint32_t n_entries = entries_of(&t, &n_limits);
+    const uint32_t n_entries = table_entries(&t, &n_limits);
     for (uint32_t i = 0; i < t.n_slots; i++)
         n_rows += t.slots[i].row >= 0;
     emu_forget_all();

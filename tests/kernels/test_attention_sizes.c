@@ -13,6 +13,7 @@
 #include "kv/fold_reference.h"
 #include "kv/kv.h"
 #include "kv/plan.h"
+#include "plan_upload.h"
 
 enum { NODES_MAX = 1200, CHUNK = 64, ROOT = UINT16_MAX };
 
@@ -94,14 +95,6 @@ static void tree_plan(tree *t) {
 static void tree_destroy(tree *t) {
     cop_plan_destroy(t->plan);
     cop_kv_destroy(t->kv);
-}
-
-static const void *upload(const void *from, size_t bytes) {
-    void *p = emu_alloc(bytes ? bytes : 16, "tables", EMU_INPUT);
-    CHECK(p);
-    if (bytes)
-        memcpy(p, from, bytes);
-    return p;
 }
 
 static uint32_t entries_of(const cop_plan_tables *p) {
@@ -255,14 +248,14 @@ static outcome run(tree *t, bool sparse) {
     }
     outcome o = {.nearest = fill_pool(t, &p, pool), .n_items = p.n_items};
     a.pool = pool;
-    a.segments = upload(p.segments, t->n_segments * sizeof *p.segments);
-    a.page_table = upload(p.page_table, cop_kv_page_table_capacity(t->kv) * 4ull);
-    a.tiles = upload(p.tiles, p.n_tiles * sizeof *p.tiles);
-    a.entries = upload(p.entries, entries_of(&p) * sizeof *p.entries);
-    a.limits = upload(NULL, 0);
-    a.items = upload(p.items, p.n_items * sizeof *p.items);
-    a.slots = upload(p.slots, p.n_slots * sizeof *p.slots);
-    a.queue = upload(&queue, sizeof queue);
+    a.segments = upload(p.segments, t->n_segments * sizeof *p.segments, "tables");
+    a.page_table = upload(p.page_table, cop_kv_page_table_capacity(t->kv) * 4ull, "tables");
+    a.tiles = upload(p.tiles, p.n_tiles * sizeof *p.tiles, "tables");
+    a.entries = upload(p.entries, entries_of(&p) * sizeof *p.entries, "tables");
+    a.limits = upload(NULL, 0, "tables");
+    a.items = upload(p.items, p.n_items * sizeof *p.items, "tables");
+    a.slots = upload(p.slots, p.n_slots * sizeof *p.slots, "tables");
+    a.queue = upload(&queue, sizeof queue, "tables");
     a.ticket = emu_alloc(4, "ticket", EMU_OUTPUT);
     const uint64_t counters = cop_attention_counters(p.n_slots, t->d, t->n_heads, t->n_kv_heads);
     a.counters = emu_alloc(counters * 4, "counters", EMU_OUTPUT);

@@ -7,18 +7,11 @@
 #include "emulate/emulate.h"
 #include "kernels/attention.h"
 #include "kv/fold_reference.h"
+#include "plan_upload.h"
 #include "ref/attention_double.h"
 #include "ref/tree_generator.h"
 
 enum { D = 64, HEADS = 3, MAX_ROWS = 4096 };
-
-static void *upload(const void *from, size_t bytes, const char *name) {
-    void *p = emu_alloc(bytes ? bytes : 16, name, EMU_INPUT);
-    CHECK(p);
-    if (bytes)
-        memcpy(p, from, bytes);
-    return p;
-}
 
 /* K, V and Q are functions of what they stand for, so that every replay meets the same values. */
 static float value_of(uint32_t kind, uint32_t a, uint32_t b, uint32_t x) {
@@ -27,21 +20,6 @@ static float value_of(uint32_t kind, uint32_t a, uint32_t b, uint32_t x) {
     z = (z ^ z >> 27) * 0x94d049bb133111ebull;
     const float y = (float)((z >> 40) & 0xffff) / 32768.0f - 1.0f;
     return cop_f32_from_bf16(cop_bf16_from_f32(kind == 2 ? 2 * y : y));
-}
-
-static uint32_t table_entries(const cop_plan_tables *p, uint32_t *n_limits) {
-    uint32_t n = 0;
-    *n_limits = 0;
-    for (uint32_t i = 0; i < p->n_items; i++) {
-        const uint32_t end = p->items[i].first_entry + p->items[i].n_entries;
-        n = end > n ? end : n;
-        for (uint32_t e = p->items[i].first_entry; e < end; e++) {
-            const uint32_t slots = p->tiles[p->items[i].tile].n_slots;
-            if (p->entries[e].limits >= 0 && (uint32_t)p->entries[e].limits + slots > *n_limits)
-                *n_limits = (uint32_t)p->entries[e].limits + slots;
-        }
-    }
-    return n;
 }
 
 /* The view of a row: pointers to its tokens' K and V. */
