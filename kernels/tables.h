@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The part of a segment that a backend reads; the array is the device table. */
@@ -49,6 +50,39 @@ typedef struct cop_slot {
     uint32_t first_partial, n_partials;
 } cop_slot;
 
+/* What changed in the tables since a copy of them was last brought up to date: a copy on a device
+ * follows with work for the change alone. Ranges of one table never overlap; what stands there is
+ * read from the tables themselves. Only what an item or a slot of the step can reach is promised to
+ * be in a copy: words that nobody reads may differ. */
+enum cop_table_id {
+    COP_TABLE_PAGE_TABLE,
+    COP_TABLE_TILES,
+    COP_TABLE_ENTRIES,
+    COP_TABLE_LIMITS,
+    COP_TABLE_ITEMS,
+    COP_TABLE_SLOTS,
+    COP_TABLE_COUNT,
+};
+
+typedef struct cop_table_range {
+    uint32_t table;    /* cop_table_id */
+    uint32_t first, n; /* elements of that table */
+} cop_table_range;
+
+typedef struct cop_table_changes {
+    const cop_table_range *kv, *plan; /* of the page table; of the other tables */
+    uint32_t n_kv, n_plan;
+    const uint32_t *segments; /* those whose offset or length changed, each once */
+    uint32_t n_segments;
+    uint64_t from, to; /* a copy that stood at `from` stands at `to` when it has followed */
+    bool all;          /* more changed than could be listed: copy every table */
+} cop_table_changes;
+
+/* Elements that a table can ever hold. */
+typedef struct cop_table_capacity {
+    uint32_t segments, page_table, tiles, entries, limits, items, slots, partials;
+} cop_table_capacity;
+
 /* Everything that attention reads besides Q and KV. Borrowed from the plan, valid until it changes.
  */
 typedef struct cop_plan_tables {
@@ -61,5 +95,6 @@ typedef struct cop_plan_tables {
     const cop_slot *slots; /* [n_slots] */
     uint32_t n_tiles, n_items, n_slots, n_partials;
     uint32_t page_tokens;
-    uint64_t epoch; /* changes whenever a table does */
+    uint64_t epoch; /* changes whenever a table of the plan does */
+    cop_table_changes changes;
 } cop_plan_tables;

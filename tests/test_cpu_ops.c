@@ -400,11 +400,19 @@ static void test_steps_agree_with_double(void) {
     cop_model_close(model);
 }
 
+static cop_status begin_step(cop_backend *b, const cop_step *step,
+                             const cop_sample_request *requests, uint32_t n) {
+    bool queued;
+    return cop_backend_cpu.step_begin(b, step, requests, n, &queued);
+}
+
 static void run_poisoned(const cop_model *model, cop_backend *b, const cop_step *step,
                          uint32_t bad_row, const cop_sample_request *requests, uint32_t n,
                          cop_sample *out) {
     const cop_backend_ops *ops = &cop_backend_cpu;
-    CHECK_OK(ops->step_begin(b, step));
+    bool queued = true;
+    CHECK_OK(ops->step_begin(b, step, requests, n, &queued));
+    CHECK(!queued);
     CHECK_OK(ops->embed(b));
     cop_cpu_row(b, COP_A_X, bad_row)[5] = NAN;
     for (uint32_t layer = 0; layer < cop_model_shape_of(model)->n_layers; layer++) {
@@ -419,8 +427,9 @@ static void run_poisoned(const cop_model *model, cop_backend *b, const cop_step 
         CHECK_OK(ops->product(b, COP_P_DOWN, layer));
     }
     CHECK_OK(ops->norm(b, COP_N_FINAL, 0, true));
-    CHECK_OK(ops->logits(b, requests, n));
-    CHECK_OK(ops->samples(b, requests, n, out));
+    CHECK_OK(ops->logits(b));
+    CHECK_OK(ops->step_end(b));
+    CHECK_OK(ops->samples(b, n, out));
 }
 
 /* The mates of a row that went NaN keep their bits, and the row says that it failed. */
@@ -482,11 +491,11 @@ static void test_requests_of_one_row(void) {
     CHECK_OK(cop_backend_cpu.read_logits(backend, 2, b));
     CHECK(memcmp(a, b, sizeof a) == 0);
     CHECK_STATUS(cop_backend_cpu.read_logits(backend, BRANCHES, a), COP_ERR_USAGE);
-    CHECK_STATUS(cop_backend_cpu.logits(backend, requests, BRANCHES + 2), COP_ERR_NO_ROOM);
+    CHECK_STATUS(begin_step(backend, &step, requests, BRANCHES + 2), COP_ERR_NO_ROOM);
     requests[1].row = 3;
-    CHECK_STATUS(cop_backend_cpu.logits(backend, requests, 2), COP_ERR_USAGE);
+    CHECK_STATUS(begin_step(backend, &step, requests, 2), COP_ERR_USAGE);
     requests[1].row = 0, requests[1].top_p = 7;
-    CHECK_STATUS(cop_backend_cpu.logits(backend, requests, 2), COP_ERR_USAGE);
+    CHECK_STATUS(begin_step(backend, &step, requests, 2), COP_ERR_USAGE);
     CHECK_MESSAGE("sampling request 1: top_p");
     cop_backend_cpu.destroy(backend);
     cop_model_close(model);
@@ -517,25 +526,24 @@ static void test_counters_and_description(void) {
 static void test_steps_that_cannot_run_are_refused(void) {
     cop_model *model = open_model("F32");
     cop_backend *backend = open_backend(model, COP_ARITH_F32, NULL, 1);
-    const cop_backend_ops *ops = &cop_backend_cpu;
     world w;
     cop_step step = step_of(&w, 0, 2, 0);
     w.token[1] = VOCAB;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_USAGE);
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_USAGE);
     CHECK_MESSAGE("row 1: token 100");
     w.token[1] = -1;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_USAGE);
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_USAGE);
     w.token[1] = 0, w.position[1] = 64;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_CONTEXT);
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_CONTEXT);
     w.position[1] = 0, w.offset[1] = 1;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_INTERNAL);
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_INTERNAL);
     w.offset[1] = 0, step.plan.page_tokens = 32;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_MISMATCH);
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_MISMATCH);
     step.plan.page_tokens = PAGE, step.n_rows = BRANCHES + 1;
-    CHECK_STATUS(ops->step_begin(backend, &step), COP_ERR_NO_ROOM);
-    ops->destroy(backend);
-    ops->destroy(NULL);
-    CHECK_STATUS(ops->create(model, &(cop_backend_options){.max_rows = 1}, &backend),
+    CHECK_STATUS(begin_step(backend, &step, NULL, 0), COP_ERR_NO_ROOM);
+    cop_backend_cpu.destroy(backend);
+    cop_backend_cpu.destroy(NULL);
+    CHECK_STATUS(cop_backend_cpu.create(model, &(cop_backend_options){.max_rows = 1}, &backend),
                  COP_ERR_CONFIG);
     cop_model_close(model);
 }

@@ -10,6 +10,22 @@ enum { NAME_BYTES_MAX = 32 };
 
 typedef const cop_backend_ops *(*module_entry)(uint32_t abi);
 
+static const char *const products_names[] = {"default", "invariant", "fast"};
+
+const char *cop_products_mode_name(cop_products_mode mode) {
+    return products_names[mode];
+}
+
+cop_status cop_products_mode_parse(const char *name, cop_products_mode *out) {
+    for (int i = 0; i <= COP_PRODUCTS_FAST; i++) {
+        if (strcmp(name, products_names[i]) == 0) {
+            *out = (cop_products_mode)i;
+            return COP_OK;
+        }
+    }
+    return COP_FAIL(COP_ERR_USAGE, "products \"%.40s\": use default, invariant or fast", name);
+}
+
 static cop_status check_name(const char *name) {
     const size_t bytes = strlen(name);
     if (bytes == 0 || bytes > NAME_BYTES_MAX ||

@@ -353,6 +353,28 @@ cop_status cop_plan_rebuild(cop_plan *plan) {
     return tables_make(plan);
 }
 
+/* Nothing is listed yet: a copy takes everything. */
+static cop_table_changes changes_view(const cop_plan *plan) {
+    return (cop_table_changes){.from = plan->cleared, .to = plan->stats.steps, .all = true};
+}
+
+void cop_plan_changes_clear(cop_plan *plan) {
+    plan->cleared = plan->stats.steps;
+}
+
+cop_table_capacity cop_plan_capacity(const cop_plan *plan) {
+    const cop_kv *kv = plan->kv;
+    const uint32_t slots = plan->options.max_decode_slots + plan->options.max_prefill_slots;
+    return (cop_table_capacity){.segments = kv->options.max_segments,
+                                .page_table = kv->page_table_capacity,
+                                .tiles = slots,
+                                .entries = plan->entries_capacity,
+                                .limits = plan->limits_capacity,
+                                .items = plan->entries_capacity,
+                                .slots = slots,
+                                .partials = plan->options.max_partials};
+}
+
 cop_plan_tables cop_plan_view(const cop_plan *plan) {
     return (cop_plan_tables){
         .segments = cop_kv_segments(plan->kv),
@@ -369,6 +391,7 @@ cop_plan_tables cop_plan_view(const cop_plan *plan) {
         .n_partials = plan->n_partials,
         .page_tokens = plan->kv->options.page_tokens,
         .epoch = plan->epoch,
+        .changes = changes_view(plan),
     };
 }
 

@@ -67,6 +67,12 @@ cop_status cop_plan_rebuild(cop_plan *plan);
 
 cop_plan_tables cop_plan_view(const cop_plan *plan);
 
+/* The view's `changes` collect what happened since cop_plan_changes_clear, in the kv too: call it
+ * once whoever keeps a copy has read them. Clearing moves `from` up to `to`, so a copy that missed
+ * a turn sees that its own number is not `from` and copies everything. */
+void cop_plan_changes_clear(cop_plan *plan);
+cop_table_capacity cop_plan_capacity(const cop_plan *plan);
+
 /* Normal form: for each slot of the step, what it sees in order, leaf runs of one segment and one
  * chunk joined. Two plans of one step are equal iff their normal forms are. */
 typedef struct cop_plan_span {

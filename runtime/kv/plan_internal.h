@@ -68,6 +68,7 @@ struct cop_plan {
     const cop_kv *kv;
     cop_plan_stats stats;
     uint64_t epoch, stamp;
+    uint64_t cleared; /* steps when the changes were last cleared */
     bool pending; /* something changed since the tables were last made */
 
     cop_slot *slots; /* decode slots, then prefill slots from max_decode_slots on */

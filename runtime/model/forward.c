@@ -2,11 +2,8 @@
 
 #include "base/clock.h"
 
-cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
-                       const cop_model_shape *shape, const cop_step *step,
-                       const cop_sample_request *requests, uint32_t n, cop_sample *out,
-                       uint64_t *sample_ns) {
-    COP_TRY(ops->step_begin(backend, step));
+static cop_status queue_layers(const cop_backend_ops *ops, cop_backend *backend,
+                               const cop_model_shape *shape) {
     COP_TRY(ops->embed(backend));
     for (uint32_t layer = 0; layer < shape->n_layers; layer++) {
         COP_TRY(ops->norm(backend, COP_N_ATTN, layer, layer > 0));
@@ -19,12 +16,33 @@ cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
         COP_TRY(ops->activate(backend));
         COP_TRY(ops->product(backend, COP_P_DOWN, layer));
     }
+    return COP_OK;
+}
+
+cop_status cop_forward_queue(const cop_backend_ops *ops, cop_backend *backend,
+                             const cop_model_shape *shape, const cop_step *step,
+                             const cop_sample_request *requests, uint32_t n) {
+    bool queued = false;
+    COP_TRY(ops->step_begin(backend, step, requests, n, &queued));
+    if (!queued) {
+        COP_TRY(queue_layers(ops, backend, shape));
+        if (n > 0) {
+            COP_TRY(ops->norm(backend, COP_N_FINAL, 0, true));
+            COP_TRY(ops->logits(backend));
+        }
+    }
+    return ops->step_end(backend);
+}
+
+cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
+                       const cop_model_shape *shape, const cop_step *step,
+                       const cop_sample_request *requests, uint32_t n, cop_sample *out,
+                       uint64_t *sample_ns) {
+    COP_TRY(cop_forward_queue(ops, backend, shape, step, requests, n));
     if (n == 0)
         return COP_OK;
-    COP_TRY(ops->norm(backend, COP_N_FINAL, 0, true));
-    COP_TRY(ops->logits(backend, requests, n));
-    uint64_t begin = cop_clock_ns();
-    COP_TRY(ops->samples(backend, requests, n, out));
+    const uint64_t begin = cop_clock_ns();
+    COP_TRY(ops->samples(backend, n, out));
     if (sample_ns)
         *sample_ns += cop_clock_ns() - begin;
     return COP_OK;

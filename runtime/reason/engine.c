@@ -68,7 +68,12 @@ static cop_status create_parts(cop_engine *e) {
                                    .max_partials = (uint32_t)partials,
                                    .max_positions = o->max_positions,
                                    .n_pages = o->n_pages,
-                                   .page_tokens = o->page_tokens};
+                                   .page_tokens = o->page_tokens,
+                                   .capacity = cop_plan_capacity(e->plan),
+                                   .products = o->products,
+                                   .device = o->device,
+                                   .eager = o->eager,
+                                   .time_every = o->time_every};
     COP_TRY(e->ops->create(e->model, &backend, &e->backend));
     e->attention = (cop_attention_shape){.n_heads = shape->n_heads,
                                          .n_kv_heads = shape->n_kv_heads,

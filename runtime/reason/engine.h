@@ -34,6 +34,10 @@ typedef struct cop_engine_options {
     cop_arith arith;
     uint32_t n_threads;
     const char *isa;
+    cop_products_mode products; /* backend.h, as the next three */
+    uint32_t device;
+    bool eager;
+    uint32_t time_every;
     uint32_t page_tokens; /* 16, 32 or 64 */
     uint32_t n_pages;
     uint32_t chunk_tokens, chunk_tail_tokens; /* plan.h; 0: 1024 */

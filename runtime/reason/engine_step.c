@@ -252,6 +252,7 @@ static void delay_forward(cop_engine *engine) {
 
 static cop_status run_forward(cop_engine *engine, const cop_plan_tables *tables) {
     cop_step step = {.n_rows = engine->n_rows,
+                     .n_decode = engine->n_decode,
                      .token = engine->token,
                      .position = engine->position,
                      .segment = engine->segment,
@@ -267,6 +268,7 @@ static cop_status run_forward(cop_engine *engine, const cop_plan_tables *tables)
                     engine->requests, engine->n_requests, engine->samples, &sample_ns);
     cop__engine_leave_split(engine, begin, sample_ns);
     COP_TRY(status);
+    cop_plan_changes_clear(engine->plan);
     uint64_t ns = engine->mark_ns - begin;
     engine->ops->counters(engine->backend, &after);
     if (engine->n_decode == 1 && engine->n_runs == 0) {

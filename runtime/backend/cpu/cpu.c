@@ -15,6 +15,11 @@ static const char *backend_describe(const cop_backend *b) {
     return b->describe;
 }
 
+static cop_products_mode backend_products(const cop_backend *b) {
+    (void)b;
+    return COP_PRODUCTS_INVARIANT;
+}
+
 static cop_status check_row(const cop_backend *b, const cop_step *step, uint32_t row) {
     const int32_t token = step->token[row], position = step->position[row];
     if (token < 0 || (uint32_t)token >= b->shape.vocab)
@@ -31,7 +36,26 @@ static cop_status check_row(const cop_backend *b, const cop_step *step, uint32_t
     return COP_OK;
 }
 
-static cop_status backend_step_begin(cop_backend *b, const cop_step *step) {
+static cop_status check_requests(const cop_backend *b, const cop_step *step,
+                                 const cop_sample_request *requests, uint32_t n) {
+    if (n > b->options.max_samples)
+        return COP_FAIL(COP_ERR_NO_ROOM, "%u sampling requests: the backend was created for %u", n,
+                        b->options.max_samples);
+    for (uint32_t i = 0; i < n; i++) {
+        if (requests[i].row >= step->n_rows)
+            return COP_FAIL(COP_ERR_USAGE, "sampling request %u: row %u of a step of %u rows", i,
+                            requests[i].row, step->n_rows);
+        const cop_status status = cop_sampler_check(&requests[i], b->shape.vocab);
+        if (status != COP_OK)
+            return cop_status_prefix(status, "sampling request %u", i);
+    }
+    return COP_OK;
+}
+
+static cop_status backend_step_begin(cop_backend *b, const cop_step *step,
+                                     const cop_sample_request *requests, uint32_t n_requests,
+                                     bool *queued) {
+    *queued = false;
     if (step->n_rows > b->options.max_rows)
         return COP_FAIL(COP_ERR_NO_ROOM, "a step of %u rows: the backend was created for %u",
                         step->n_rows, b->options.max_rows);
@@ -40,10 +64,15 @@ static cop_status backend_step_begin(cop_backend *b, const cop_step *step) {
                         step->plan.page_tokens, b->options.page_tokens);
     for (uint32_t row = 0; row < step->n_rows; row++)
         COP_TRY(check_row(b, step, row));
+    COP_TRY(check_requests(b, step, requests, n_requests));
     b->step = *step;
+    b->requests = requests;
+    b->n_requests = n_requests;
+    b->n_logits_rows = 0;
     memset(b->failed, 0, step->n_rows * sizeof *b->failed);
     b->any_failed = false;
-    b->n_requests = b->n_logits_rows = 0;
+    b->counters.steps++;
+    b->counters.timed_steps++;
     return COP_OK;
 }
 
@@ -174,49 +203,30 @@ static cop_status backend_activate(cop_backend *b) {
     return COP_OK;
 }
 
-static cop_status check_requests(const cop_backend *b, const cop_sample_request *requests,
-                                 uint32_t n) {
-    if (n > b->options.max_samples)
-        return COP_FAIL(COP_ERR_NO_ROOM, "%u sampling requests: the backend was created for %u", n,
-                        b->options.max_samples);
-    for (uint32_t i = 0; i < n; i++) {
-        if (requests[i].row >= b->step.n_rows)
-            return COP_FAIL(COP_ERR_USAGE, "sampling request %u: row %u of a step of %u rows", i,
-                            requests[i].row, b->step.n_rows);
-        const cop_status status = cop_sampler_check(&requests[i], b->shape.vocab);
-        if (status != COP_OK)
-            return cop_status_prefix(status, "sampling request %u", i);
-    }
-    return COP_OK;
-}
-
 /* Requests of one row, such as the samples of one prompt, share its logits. */
-static cop_status backend_logits(cop_backend *b, const cop_sample_request *requests, uint32_t n) {
+static cop_status backend_logits(cop_backend *b) {
     const uint64_t begin = cop_clock_ns();
-    COP_TRY(check_requests(b, requests, n));
     const uint32_t hidden = b->shape.hidden;
     for (uint32_t row = 0; row < b->step.n_rows; row++)
         b->row_logits[row] = UINT32_MAX;
-    b->n_requests = n;
-    b->n_logits_rows = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t *slot = &b->row_logits[requests[i].row];
+    for (uint32_t i = 0; i < b->n_requests; i++) {
+        const uint32_t row = b->requests[i].row;
+        uint32_t *slot = &b->row_logits[row];
         if (*slot == UINT32_MAX) {
             *slot = b->n_logits_rows++;
-            memcpy(b->head_input + (size_t)*slot * hidden, cop_cpu_row(b, COP_A_H, requests[i].row),
+            memcpy(b->head_input + (size_t)*slot * hidden, cop_cpu_row(b, COP_A_H, row),
                    hidden * sizeof(float));
         }
         b->logits_row[i] = *slot;
     }
-    if (n > 0)
-        b->counters.weight_bytes +=
-            cop_products_run(b->products, &(cop_product_call){.parts = &b->head,
-                                                              .n_parts = 1,
-                                                              .x = b->head_input,
-                                                              .x_stride = hidden,
-                                                              .n_rows = b->n_logits_rows,
-                                                              .y = b->logits,
-                                                              .y_stride = b->shape.vocab});
+    b->counters.weight_bytes +=
+        cop_products_run(b->products, &(cop_product_call){.parts = &b->head,
+                                                          .n_parts = 1,
+                                                          .x = b->head_input,
+                                                          .x_stride = hidden,
+                                                          .n_rows = b->n_logits_rows,
+                                                          .y = b->logits,
+                                                          .y_stride = b->shape.vocab});
     b->counters.op_ns[COP_OP_LOGITS] += cop_clock_ns() - begin;
     return COP_OK;
 }
@@ -229,21 +239,31 @@ static bool row_failed(const cop_backend *b, uint32_t row) {
     return false;
 }
 
-static cop_status backend_samples(cop_backend *b, const cop_sample_request *requests, uint32_t n,
-                                  cop_sample *out) {
-    const uint64_t begin = cop_clock_ns();
-    if (n != b->n_requests)
-        return COP_FAIL(COP_ERR_USAGE, "%u samples are asked for, logits were for %u requests", n,
-                        b->n_requests);
+/* Samples of the step's requests, in place: nothing runs ahead here. */
+static void draw_samples(cop_backend *b, cop_sample *out) {
+    const uint32_t n = b->n_requests;
 #pragma omp parallel for schedule(static) num_threads((int)b->options.n_threads) if (n > 1)
     for (uint32_t i = 0; i < n; i++) {
         void *scratch = b->scratch + (size_t)omp_get_thread_num() * b->scratch_bytes;
         const float *logits = b->logits + (size_t)b->logits_row[i] * b->shape.vocab;
-        if (row_failed(b, requests[i].row))
+        if (row_failed(b, b->requests[i].row))
             out[i] = (cop_sample){.token = -1, .failed = true};
         else
-            cop_sampler_run(logits, b->shape.vocab, &requests[i], scratch, &out[i]);
+            cop_sampler_run(logits, b->shape.vocab, &b->requests[i], scratch, &out[i]);
     }
+}
+
+static cop_status backend_step_end(cop_backend *b) {
+    (void)b;
+    return COP_OK;
+}
+
+static cop_status backend_samples(cop_backend *b, uint32_t n, cop_sample *out) {
+    const uint64_t begin = cop_clock_ns();
+    if (n != b->n_requests)
+        return COP_FAIL(COP_ERR_USAGE, "%u samples are asked for, the step has %u requests", n,
+                        b->n_requests);
+    draw_samples(b, out);
     b->counters.op_ns[COP_OP_SAMPLE] += cop_clock_ns() - begin;
     return COP_OK;
 }
@@ -282,6 +302,7 @@ const cop_backend_ops cop_backend_cpu = {
     .create = cop__cpu_create,
     .destroy = cop__cpu_destroy,
     .describe = backend_describe,
+    .products = backend_products,
     .step_begin = backend_step_begin,
     .embed = backend_embed,
     .norm = backend_norm,
@@ -290,6 +311,7 @@ const cop_backend_ops cop_backend_cpu = {
     .attention = backend_attention,
     .activate = backend_activate,
     .logits = backend_logits,
+    .step_end = backend_step_end,
     .samples = backend_samples,
     .read_logits = backend_read_logits,
     .read_activation = backend_read_activation,

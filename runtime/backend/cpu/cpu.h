@@ -43,6 +43,7 @@ struct cop_backend {
     float *logits;        /* [max_samples, vocab]; one row for each row that is asked for */
     uint32_t *logits_row; /* [max_samples] of a request */
     uint32_t *row_logits; /* [max_rows] the logits of a row, or UINT32_MAX */
+    const cop_sample_request *requests;
     uint32_t n_logits_rows, n_requests;
     uint8_t *scratch; /* [threads, scratch_bytes] of the samplers */
     size_t scratch_bytes;

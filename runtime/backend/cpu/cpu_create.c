@@ -13,6 +13,10 @@ static cop_status check_options(const cop_backend_options *o, const cop_model_sh
                         "the cpu backend needs at least one row, one sample and one position: "
                         "max_rows %u, max_samples %u, max_positions %u",
                         o->max_rows, o->max_samples, o->max_positions);
+    if (o->products == COP_PRODUCTS_FAST)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "products \"fast\": the cpu backend has the invariant ones alone; leave "
+                        "it out");
     if (s->head_dim % 16 != 0 || s->head_dim == 0 || s->head_dim > 256)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "head_dim %u: the cpu backend takes multiples of 16 up to 256",
