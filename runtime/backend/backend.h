@@ -52,10 +52,10 @@ typedef struct cop_backend_options {
     uint32_t n_pages, page_tokens;
     cop_table_capacity capacity; /* of the plan's tables; cpu borrows them and does not ask */
     cop_products_mode products;
-    uint32_t device;       /* which of several; 0: the first */
-    bool eager;            /* cuda: queue every operation, capture no graph */
-    uint32_t time_every;   /* cuda: every so many steps are timed operation by operation with
-                              events; 0: none. cpu times every step. */
+    uint32_t device;     /* which of several; 0: the first */
+    bool eager;          /* cuda: queue every operation, capture no graph */
+    uint32_t time_every; /* cuda: every so many steps are timed operation by operation with
+                            events; 0: none. cpu times every step. */
 } cop_backend_options;
 
 /* The token of a row is the one that the step before it samples: of the request that named the same
@@ -171,7 +171,8 @@ typedef struct cop_backend_ops {
     const char *(*describe)(const cop_backend *backend);
     cop_products_mode (*products)(const cop_backend *backend); /* the one in use */
 
-    /* Requests are borrowed until their samples are taken. *queued: nothing but step_end is to be called. */
+    /* Requests are borrowed until their samples are taken. *queued: nothing but step_end is to be
+     * called. */
     cop_status (*step_begin)(cop_backend *backend, const cop_step *step,
                              const cop_sample_request *requests, uint32_t n_requests, bool *queued);
     cop_status (*embed)(cop_backend *backend); /* X = embedding rows */

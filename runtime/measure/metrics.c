@@ -50,6 +50,7 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->tokens_dropped += b->tokens_dropped;
     a->steps_forward += b->steps_forward;
     a->rows += b->rows;
+    a->rows_taken_back += b->rows_taken_back;
     a->forks += b->forks;
     a->joins += b->joins;
     a->prunes += b->prunes;

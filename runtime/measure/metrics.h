@@ -56,6 +56,7 @@ typedef struct cop_metrics {
     /* steps and branches */
     uint64_t steps_forward;        /* forward passes */
     uint64_t rows;                 /* rows of all steps */
+    uint64_t rows_taken_back;      /* of these, run ahead with a token that was not taken */
     uint64_t forks, joins, prunes; /* fork and join: one a block; prune: one a branch */
     uint64_t branches, branches_live_peak;
     uint64_t failed_rows; /* rows with a value that is not finite */

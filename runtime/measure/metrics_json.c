@@ -106,6 +106,7 @@ static json_t *steps_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     *failed |= set_count(group, "forward", m->steps_forward);
     *failed |= set_count(group, "rows", m->rows);
+    *failed |= set_count(group, "rows_taken_back", m->rows_taken_back);
     *failed |= set_real(group, "rows_mean", ratio((double)m->rows, (double)m->steps_forward),
                         "no step was run");
     *failed |= set_count(group, "failed_rows", m->failed_rows);

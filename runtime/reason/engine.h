@@ -77,6 +77,11 @@ struct cop_driver {
     /* Fills temperature and filters, biases and forced; row and key are already set. */
     void (*request)(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                     cop_sample_request *request);
+    /* The same one token further on, for a backend that runs ahead: the request after the one that
+     * is still out for the branch, without its token being known. False: cannot be said, so nothing
+     * runs ahead. NULL: never. The guess may be wrong: the driver need not feed that token. */
+    bool (*request_ahead)(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                          cop_sample_request *request);
     /* A token was sampled for the branch: take it (cop_engine_feed), fork, end, .. */
     cop_status (*token)(cop_driver *driver, cop_engine *engine, cop_branch branch,
                         const cop_sample *sample);

@@ -7,8 +7,8 @@
 #include "reason/engine_internal.h"
 
 static void release_all(cop_engine *engine) {
-    while (engine->n_order > 0)
-        cop__engine_forget(engine, engine->order[engine->n_order - 1]);
+    while (engine->newest != COP_BRANCH_NONE)
+        cop__engine_forget(engine, engine->newest);
 }
 
 /* Starts the queue's next problem in a free place; *began is false when there is none left. */
@@ -89,6 +89,7 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     engine->n_problems = at_once;
     engine->metrics = metrics;
     engine->next_serial = 0;
+    engine->last_end_ns = 0;
     memset(engine->injected_ns, 0, sizeof engine->injected_ns);
     engine->single_ns = engine->single_bytes = 0;
     engine->pure_steps = engine->pure_ns = engine->pure_load_bytes = 0;
@@ -103,6 +104,7 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     cop_status status = run_steps(engine, queue);
     cop__engine_enter(engine, COP_TERM_COUNT);
     metrics->allocations_in_steps = cop_memory_count() - allocations;
+    cop__engine_drain(engine);
     release_all(engine);
     metrics->wall_ns = cop_clock_ns() - engine->begin_ns;
     take_counters(engine, &before);
@@ -152,7 +154,14 @@ static cop_status calibration_start(cop_driver *driver, cop_engine *engine, uint
 
 static void calibration_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                                 cop_sample_request *request) {
-    (void)driver, (void)engine, (void)branch, (void)request;
+    (void)engine, (void)branch;
+    request->forced = ((calibration_driver *)driver)->token;
+}
+
+static bool calibration_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                              cop_sample_request *request) {
+    calibration_request(driver, engine, branch, request);
+    return true;
 }
 
 static cop_status calibration_token(cop_driver *driver, cop_engine *engine, cop_branch branch,
@@ -190,8 +199,11 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
         uint64_t pages = 128 / engine->options.page_tokens + n;
         if (pages > engine->options.n_pages || 128 + TOKENS > engine->options.max_positions)
             break;
-        calibration_driver driver = {.driver = {0, calibration_start, calibration_request,
-                                                calibration_token, calibration_joined},
+        calibration_driver driver = {.driver = {.start = calibration_start,
+                                                .request = calibration_request,
+                                                .request_ahead = calibration_ahead,
+                                                .token = calibration_token,
+                                                .joined = calibration_joined},
                                      .n_branches = n,
                                      .n_tokens = TOKENS,
                                      .children = children};
