@@ -1,6 +1,7 @@
 /* What the engine's own files share. Nothing else includes this. */
 #pragma once
 
+#include "backend/choice.h"
 #include "kernels/cost.h"
 #include "reason/engine.h"
 
@@ -112,10 +113,17 @@ struct cop_engine {
     uint64_t injected_ns[COP_TERM_COUNT];
     uint64_t single_ns, single_bytes;              /* steps with one decode row and nothing else */
     uint64_t pure_steps, pure_ns, pure_load_bytes; /* steps with decode rows and nothing else */
+
+    /* profilers */
+    cop_profile profile;
+    uint64_t n_steps; /* over the engine's runs, calibration left out */
+    bool in_range;    /* the one of the running term or step is open */
 };
 
 /* engine_time.c */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term); /* returns the term left */
+/* Ends the open range and begins one of that name; NULL begins none. */
+void cop__engine_range(cop_engine *engine, const char *name);
 void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns, uint64_t sample_ns);
 void cop__engine_delay(cop_engine *engine, cop_term term);
 double cop__step_model_ns(const cop_step_model *model, double rows, double load_bytes);

@@ -182,6 +182,9 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
     memcpy(inject, engine->options.inject_ns, sizeof inject);
     memset(engine->options.inject_ns, 0, sizeof inject);
     engine->options.timeline = NULL;
+    const cop_profile profile = engine->profile;
+    const uint64_t n_steps = engine->n_steps;
+    engine->profile = (cop_profile){0};
     model->n = 0;
     cop_status status = COP_OK;
     uint32_t count = 0;
@@ -209,6 +212,8 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
     model->ns_per_byte = load_bytes > 0 ? attention_ns / load_bytes : 0;
     model->n = status == COP_OK ? count : 0;
     engine->options.timeline = timeline;
+    engine->profile = profile;
+    engine->n_steps = n_steps;
     memcpy(engine->options.inject_ns, inject, sizeof inject);
     cop_free(children);
     return status;

@@ -261,6 +261,7 @@ static cop_status run_forward(cop_engine *engine, const cop_plan_tables *tables)
     cop_backend_counters before, after;
     engine->ops->counters(engine->backend, &before);
     cop__engine_enter(engine, COP_TERM_COUNT); /* until leave_split */
+    cop__engine_range(engine, "step");
     uint64_t begin = engine->mark_ns, sample_ns = 0;
     delay_forward(engine);
     cop_status status =
@@ -320,6 +321,7 @@ cop_status cop__engine_step(cop_engine *engine) {
     cop__engine_delay(engine, COP_TERM_HOST);
     if (engine->options.interrupt && atomic_load(engine->options.interrupt))
         return COP_FAIL(COP_ERR_INTERRUPTED, "interrupted");
+    COP_TRY(cop_profile_before(&engine->profile, engine->ops, engine->backend, ++engine->n_steps));
     COP_TRY(build_rows(engine));
     if (engine->n_rows == 0)
         return COP_FAIL(COP_ERR_INTERNAL, "no branch has a token to run");
@@ -336,5 +338,5 @@ cop_status cop__engine_step(cop_engine *engine) {
     COP_TRY(give_samples(engine));
     cop__engine_event(engine, COP_EVENT_PAGES, COP_BRANCH_NONE, 0,
                       cop_kv_stats_read(engine->kv).pages_held);
-    return COP_OK;
+    return cop_profile_after(&engine->profile, engine->ops, engine->backend, engine->n_steps);
 }
