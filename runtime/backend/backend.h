@@ -208,5 +208,11 @@ typedef struct cop_backend_ops {
 
 extern const cop_backend_ops cop_backend_cpu;
 
-/* "cpu" is built in; any other name is looked up as a module beside the command. */
+/* "cpu" is built in; any other name is looked up as a module beside the command, whose table must
+ * bear that name. */
 cop_status cop_backend_find(const char *name, const cop_backend_ops **out);
+
+/* What its times are: "wall", measured; "virtual", of a cost model; "emulated", of a stand-in on
+ * the host for a device (a name that ends in _emulated), whose times mean nothing. Results and
+ * reports label all but the first. */
+const char *cop_backend_clock(const cop_backend_ops *ops);

@@ -70,8 +70,17 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->kv_tiles += b->kv_tiles;
     for (unsigned op = 0; op < sizeof a->op_ns / sizeof a->op_ns[0]; op++)
         a->op_ns[op] += b->op_ns[op];
+    a->timed_steps += b->timed_steps;
     a->weight_bytes += b->weight_bytes;
     a->allocations_in_steps += b->allocations_in_steps;
     a->plan_steps_unchanged += b->plan_steps_unchanged;
     a->plan_rebuilds += b->plan_rebuilds;
+    a->upload_bytes += b->upload_bytes;
+    a->upload_steps += b->upload_steps;
+    a->waits += b->waits;
+    a->device_allocations += b->device_allocations;
+    a->launches += b->launches;
+    a->graph_launches += b->graph_launches;
+    a->captures += b->captures;
+    a->device_idle_ns += b->device_idle_ns;
 }

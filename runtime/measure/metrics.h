@@ -70,12 +70,18 @@ typedef struct cop_metrics {
     uint64_t kv_tiles; /* tiles summed over steps: read load / min beside this */
 
     /* the machine */
-    uint64_t op_ns[8]; /* by cop_op of backend.h */
+    uint64_t op_ns[8];    /* by cop_op of backend.h, of the timed steps */
+    uint64_t timed_steps; /* all of them on cpu */
     uint64_t weight_bytes;
     uint64_t single_row_ns, single_row_bytes; /* steps with one decode row: time, weight bytes */
     double decode_weight_gbps; /* weight bytes / time of steps with one decode row; NaN: none */
     uint64_t allocations_in_steps;
     uint64_t plan_steps_unchanged, plan_rebuilds;
+
+    /* a device with memory of its own; all 0 without one. Counted by the backend, backend.h */
+    uint64_t upload_bytes, upload_steps, waits, device_allocations;
+    uint64_t launches, graph_launches, captures;
+    uint64_t device_idle_ns; /* between the end of a step and the begin of the next */
 } cop_metrics;
 
 /* Adds a run that followed `into` (serial samples): times, counts and bytes add up, peaks are the

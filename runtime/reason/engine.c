@@ -130,6 +130,7 @@ cop_status cop_engine_create(const cop_model *model, const cop_engine_options *o
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine");
     e->options = *options;
     e->model = model;
+    e->profile = (cop_profile){.first = options->profile_first, .last = options->profile_last};
     cop_status status = check_options(&e->options);
     if (status == COP_OK)
         status = create_parts(e);
@@ -156,6 +157,8 @@ void cop_engine_destroy(cop_engine *e) {
     }
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         cop_free(arrays[i]);
+    if (e->profile.on) /* its steps were more than the runs had */
+        e->ops->profile(e->backend, false);
     if (e->backend)
         e->ops->destroy(e->backend);
     cop_plan_destroy(e->plan);

@@ -38,7 +38,8 @@ typedef struct cop_engine_options {
     uint32_t device;
     bool eager;
     uint32_t time_every;
-    uint32_t page_tokens; /* 16, 32 or 64 */
+    uint32_t profile_first, profile_last; /* steps under the profiler, from 1; 0, 0: none */
+    uint32_t page_tokens;                 /* 16, 32 or 64 */
     uint32_t n_pages;
     uint32_t chunk_tokens, chunk_tail_tokens; /* plan.h; 0: 1024 */
     uint32_t tile_slots;                      /* 0: 64 / group */

@@ -101,8 +101,11 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
                      .offset = engine->offset,
                      .plan = tables};
     cop_backend_counters before, after;
+    flight->step = ++engine->n_steps;
+    COP_TRY(cop_profile_before(&engine->profile, engine->ops, engine->backend, flight->step));
     engine->ops->counters(engine->backend, &before);
     cop__engine_enter(engine, COP_TERM_COUNT); /* until leave_split */
+    cop__engine_range(engine, "step");
     flight->begin_ns = engine->mark_ns;
     delay_forward(engine);
     cop_status status =
@@ -189,12 +192,13 @@ static cop_flight flight_take(cop_engine *engine) {
 /* Waits for the flight's samples. Where a backend draws them in this very call, that is sampling;
  * where it has queued everything, it is waiting for the step. */
 static cop_status wait_samples(cop_engine *engine, const cop_flight *flight) {
+    const bool draws = engine->ops->steps_ahead == 0;
     cop__engine_enter(engine, COP_TERM_COUNT);
+    cop__engine_range(engine, draws ? NULL : "wait");
     uint64_t begin = engine->mark_ns;
     if (flight->n_requests > 0)
         COP_TRY(engine->ops->samples(engine->backend, flight->n_requests, engine->samples));
     static const double sampling[COP_TERM_COUNT] = {[COP_TERM_SAMPLING] = 1};
-    const bool draws = engine->ops->steps_ahead == 0;
     cop__engine_leave_split(engine, begin, draws ? sampling : flight->share);
     cop__engine_count_decode(engine, flight,
                              flight->queue_ns + (draws ? 0 : engine->mark_ns - begin));
@@ -226,7 +230,7 @@ static cop_status land(cop_engine *engine) {
         COP_TRY(give_sample(engine, &flight, &flight.gives[i]));
     cop__engine_event(engine, COP_EVENT_PAGES, COP_BRANCH_NONE, 0,
                       cop_kv_stats_read(engine->kv).pages_held);
-    return COP_OK;
+    return cop_profile_after(&engine->profile, engine->ops, engine->backend, flight.step);
 }
 
 cop_status cop__engine_step(cop_engine *engine) {

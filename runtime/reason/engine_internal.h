@@ -19,6 +19,7 @@
  */
 #pragma once
 
+#include "backend/choice.h"
 #include "kernels/cost.h"
 #include "reason/engine.h"
 
@@ -91,6 +92,7 @@ typedef struct cop_give { /* a sample, and whose it is */
 /* A step that was queued and whose samples were not taken yet. */
 typedef struct cop_flight {
     uint64_t number; /* from 1 */
+    uint64_t step;   /* the same for profilers: calibration is left out */
     uint32_t n_rows, n_decode, n_runs, n_requests, n_gives;
     cop_sample_request *requests; /* those of decode rows first, each at its row's number */
     cop_give *gives;              /* by age of their branches */
@@ -155,10 +157,17 @@ struct cop_engine {
     uint64_t injected_ns[COP_TERM_COUNT];
     uint64_t single_ns, single_bytes;              /* steps with one decode row and nothing else */
     uint64_t pure_steps, pure_ns, pure_load_bytes; /* steps with decode rows and nothing else */
+
+    /* profilers */
+    cop_profile profile;
+    uint64_t n_steps; /* over the engine's runs, calibration left out */
+    bool in_range;    /* the one of the running term or step is open */
 };
 
 /* engine_time.c */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term); /* returns the term left */
+/* Ends the open range and begins one of that name; NULL begins none. */
+void cop__engine_range(cop_engine *engine, const char *name);
 /* Time since begin_ns goes to the terms by their shares; the timer then stands in no term. */
 void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns,
                              const double share[COP_TERM_COUNT]);

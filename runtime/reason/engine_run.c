@@ -72,6 +72,15 @@ static void take_counters(cop_engine *engine, const cop_backend_counters *before
     m->weight_bytes = now.weight_bytes - before->weight_bytes;
     for (int op = 0; op < COP_OP_COUNT; op++)
         m->op_ns[op] = now.op_ns[op] - before->op_ns[op];
+    m->timed_steps = now.timed_steps - before->timed_steps;
+    m->upload_bytes = now.upload_bytes - before->upload_bytes;
+    m->upload_steps = now.upload_steps - before->upload_steps;
+    m->waits = now.waits - before->waits;
+    m->device_allocations = now.allocations - before->allocations;
+    m->launches = now.launches - before->launches;
+    m->graph_launches = now.graph_launches - before->graph_launches;
+    m->captures = now.captures - before->captures;
+    m->device_idle_ns = now.device_idle_ns - before->device_idle_ns;
     m->single_row_ns = engine->single_ns;
     m->single_row_bytes = engine->single_bytes;
     m->decode_weight_gbps =
@@ -191,6 +200,9 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
     memcpy(inject, engine->options.inject_ns, sizeof inject);
     memset(engine->options.inject_ns, 0, sizeof inject);
     engine->options.timeline = NULL;
+    const cop_profile profile = engine->profile;
+    const uint64_t n_steps = engine->n_steps;
+    engine->profile = (cop_profile){0};
     model->n = 0;
     cop_status status = COP_OK;
     uint32_t count = 0;
@@ -214,13 +226,17 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
         model->rows[count] = n;
         model->ns[count] = (double)engine->pure_ns / steps;
         model->load_bytes[count] = (double)engine->pure_load_bytes / steps;
-        attention_ns += (double)metrics.op_ns[COP_OP_ATTENTION];
+        if (metrics.timed_steps > 0) /* of the timed steps, for all of them */
+            attention_ns += (double)metrics.op_ns[COP_OP_ATTENTION] *
+                            (double)metrics.steps_forward / (double)metrics.timed_steps;
         load_bytes += (double)metrics.kv_load_bytes;
         count++;
     }
     model->ns_per_byte = load_bytes > 0 ? attention_ns / load_bytes : 0;
     model->n = status == COP_OK ? count : 0;
     engine->options.timeline = timeline;
+    engine->profile = profile;
+    engine->n_steps = n_steps;
     memcpy(engine->options.inject_ns, inject, sizeof inject);
     cop_free(children);
     return status;

@@ -4,6 +4,17 @@
 
 #include "base/clock.h"
 
+/* Profilers see the terms, and the steps between them, under the names of results and traces. */
+void cop__engine_range(cop_engine *engine, const char *name) {
+    if (!engine->ops->range)
+        return;
+    if (engine->in_range)
+        engine->ops->range(NULL);
+    if (name)
+        engine->ops->range(name);
+    engine->in_range = name != NULL;
+}
+
 /* COP_TERM_COUNT stands for no term: time in it is part of the remainder. */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term) {
     uint64_t now = cop_clock_ns();
@@ -12,6 +23,7 @@ cop_term cop__engine_enter(cop_engine *engine, cop_term term) {
         engine->metrics->term_ns[left] += now - engine->mark_ns;
     engine->mark_ns = now;
     engine->term = term;
+    cop__engine_range(engine, term == COP_TERM_COUNT ? NULL : cop_term_name(term));
     return left;
 }
 
@@ -41,6 +53,7 @@ void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns,
     uint32_t kinds = 0, last = COP_TERM_DECODE;
     engine->mark_ns = now;
     engine->term = COP_TERM_COUNT;
+    cop__engine_range(engine, NULL);
     for (uint32_t term = 0; term < COP_TERM_COUNT; term++) {
         if (share[term] > 0) {
             kinds++;
@@ -88,6 +101,11 @@ double cop__step_model_ns(const cop_step_model *model, double rows, double load_
 
 void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branch, uint32_t other,
                        uint64_t value) {
+    const bool cut = kind == COP_EVENT_BRANCH_END && other != COP_END_DONE;
+    if (cut && engine->ops->range) { /* a mark: it lies inside the range of the running term */
+        engine->ops->range("prune");
+        engine->ops->range(NULL);
+    }
     if (!engine->options.timeline)
         return;
     cop_event event = {.t_ns = cop_clock_ns() - engine->begin_ns,
