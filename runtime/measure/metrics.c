@@ -46,6 +46,10 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->tokens_critical_path += b->tokens_critical_path;
     a->tokens_reprefilled += b->tokens_reprefilled;
     a->tokens_reused += b->tokens_reused;
+    a->tokens_prefix_reused += b->tokens_prefix_reused;
+    a->prefix_lookups += b->prefix_lookups;
+    a->prefix_hits += b->prefix_hits;
+    a->prefix_evicted += b->prefix_evicted;
     a->tokens_pruned += b->tokens_pruned;
     a->tokens_dropped += b->tokens_dropped;
     a->steps_forward += b->steps_forward;

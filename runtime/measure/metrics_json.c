@@ -82,6 +82,7 @@ static json_t *tokens_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "critical_path", m->tokens_critical_path);
     *failed |= set_count(group, "reprefilled", m->tokens_reprefilled);
     *failed |= set_count(group, "reused", m->tokens_reused);
+    *failed |= set_count(group, "prefix_reused", m->tokens_prefix_reused);
     *failed |= set_count(group, "pruned", m->tokens_pruned);
     *failed |= set_count(group, "dropped", m->tokens_dropped);
     *failed |= m->tokens_pruned <= m->tokens_total
@@ -141,6 +142,9 @@ static json_t *kv_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "append_bytes", m->kv_append_bytes);
     *failed |= set_count(group, "partial_bytes", m->kv_partial_bytes);
     *failed |= set_count(group, "pages_total", m->kv_pages_total);
+    *failed |= set_count(group, "prefix_lookups", m->prefix_lookups);
+    *failed |= set_count(group, "prefix_hits", m->prefix_hits);
+    *failed |= set_count(group, "prefix_evicted", m->prefix_evicted);
     *failed |= set_count(group, "pages_peak", m->kv_pages_peak);
     *failed |= set_count(group, "pages_leaked", m->kv_pages_leaked);
     return group;

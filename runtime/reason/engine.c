@@ -27,7 +27,7 @@ static cop_status check_options(cop_engine_options *o) {
         return COP_FAIL(COP_ERR_CONFIG, "max_rows is %u, fewer than max_branches, %u", o->max_rows,
                         o->max_branches);
     if (!o->max_segments)
-        o->max_segments = o->n_pages + 2 * o->max_branches + 64;
+        o->max_segments = o->n_pages + 2 * o->max_branches + 64 + cop__engine_prefix_entries(o);
     return COP_OK;
 }
 
@@ -51,6 +51,7 @@ static cop_status create_parts(cop_engine *e) {
                          .chunk_tokens = o->chunk_tokens,
                          .chunk_tail_tokens = o->chunk_tail_tokens};
     COP_TRY(cop_kv_create(&kv, &e->kv));
+    COP_TRY(cop__engine_prefix_create(e));
     cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
                              .tile_slots = o->tile_slots,
                              .chunk_tokens = o->chunk_tokens,
@@ -88,8 +89,11 @@ static cop_status create_arrays(cop_engine *e) {
     e->seen = cop_calloc(cop_cost_scratch_words(o->max_segments, o->n_pages), sizeof *e->seen);
     e->segment_step = cop_calloc(o->max_segments, sizeof *e->segment_step);
     e->segment_tokens = cop_calloc(o->max_segments, sizeof *e->segment_tokens);
-    e->branches = cop_calloc(o->max_branches, sizeof *e->branches);
-    e->free_ids = cop_calloc(o->max_branches, sizeof *e->free_ids);
+    e->max_fillers = cop__engine_prefix_fillers(o);
+    const uint32_t records = o->max_branches + e->max_fillers;
+    e->branches = cop_calloc(records, sizeof *e->branches);
+    e->free_ids = cop_calloc(records, sizeof *e->free_ids);
+    e->fillers = cop_calloc(e->max_fillers + 1, sizeof *e->fillers);
     e->oldest = e->newest = COP_BRANCH_NONE;
     e->max_problems = o->max_branches < MAX_PROBLEMS ? o->max_branches : MAX_PROBLEMS;
     e->problems = cop_calloc(e->max_problems, sizeof *e->problems);
@@ -102,8 +106,8 @@ static cop_status create_arrays(cop_engine *e) {
     e->decode_slot = cop_calloc(o->max_branches, sizeof *e->decode_slot);
     e->decode_branch = cop_calloc(o->max_branches, sizeof *e->decode_branch);
     e->candidates = cop_calloc(o->max_branches, sizeof *e->candidates);
-    e->runs = cop_calloc(o->max_branches, sizeof *e->runs);
-    e->plan_runs = cop_calloc(o->max_branches, sizeof *e->plan_runs);
+    e->runs = cop_calloc(records, sizeof *e->runs);
+    e->plan_runs = cop_calloc(records, sizeof *e->plan_runs);
     bool flights = true;
     for (uint32_t i = 0; i < COP_FLIGHTS_MAX; i++) {
         cop_flight *f = &e->flights[i];
@@ -114,12 +118,12 @@ static cop_status create_arrays(cop_engine *e) {
     e->samples = cop_calloc(o->max_branches, sizeof *e->samples);
     bool whole = flights && e->seen && e->branches && e->free_ids && e->problems && e->token &&
                  e->position && e->segment && e->offset && e->row_term && e->row_view &&
-                 e->decode_slot && e->decode_branch && e->candidates && e->runs && e->plan_runs &&
-                 e->samples && e->segment_step && e->segment_tokens;
+                 e->decode_slot && e->decode_branch && e->candidates && e->fillers && e->runs &&
+                 e->plan_runs && e->samples && e->segment_step && e->segment_tokens;
     if (!whole)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
-    while (e->n_free < o->max_branches) /* a stack: the first taken is branch 0 */
-        e->free_ids[e->n_free] = o->max_branches - 1 - e->n_free, e->n_free++;
+    while (e->n_free < records) /* a stack: the first taken is branch 0 */
+        e->free_ids[e->n_free] = records - 1 - e->n_free, e->n_free++;
     return COP_OK;
 }
 
@@ -147,10 +151,11 @@ cop_status cop_engine_create(const cop_model *model, const cop_engine_options *o
 void cop_engine_destroy(cop_engine *e) {
     if (!e)
         return;
-    void *arrays[] = {
-        e->seen,   e->branches,  e->problems, e->token,        e->position,       e->segment,
-        e->offset, e->row_term,  e->row_view, e->decode_slot,  e->decode_branch,  e->candidates,
-        e->runs,   e->plan_runs, e->samples,  e->segment_step, e->segment_tokens, e->free_ids};
+    void *arrays[] = {e->seen,         e->branches,       e->problems,      e->token,
+                      e->position,     e->segment,        e->offset,        e->row_term,
+                      e->row_view,     e->decode_slot,    e->decode_branch, e->candidates,
+                      e->fillers,      e->runs,           e->plan_runs,     e->samples,
+                      e->segment_step, e->segment_tokens, e->free_ids};
     for (uint32_t i = 0; i < COP_FLIGHTS_MAX; i++) {
         cop_free(e->flights[i].requests);
         cop_free(e->flights[i].gives);
@@ -162,6 +167,7 @@ void cop_engine_destroy(cop_engine *e) {
     if (e->backend)
         e->ops->destroy(e->backend);
     cop_plan_destroy(e->plan);
+    cop_prefix_store_destroy(e->store);
     cop_kv_destroy(e->kv);
     cop_free(e);
 }
@@ -179,6 +185,11 @@ static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
             snprintf(label, sizeof label, "%.20s.%u", above, branch->index + 1);
     }
     cop_timeline_label(engine->options.timeline, branch->serial, label);
+}
+
+/* Records that fillers may take are not the branches'. */
+bool cop__engine_is_full(const cop_engine *engine) {
+    return engine->n_free + engine->n_fillers <= engine->max_fillers;
 }
 
 cop_status cop__engine_too_many(const cop_engine *engine) {
@@ -215,7 +226,7 @@ void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch wit
 static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch parent, cop_node view,
                              cop_branch *out) {
     cop_node node;
-    if (engine->n_free == 0)
+    if (cop__engine_is_full(engine))
         return cop__engine_too_many(engine);
     COP_TRY(cop_kv_open(engine->kv, view, &node));
     cop_branch id = engine->free_ids[--engine->n_free];
@@ -301,9 +312,16 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
             return COP_FAIL(COP_ERR_FORMAT, "token id %d is outside the vocabulary of %u", ids[i],
                             vocab);
     }
+    if (engine->store && feed == COP_FEED_PROMPT && branch->parent == COP_BRANCH_NONE &&
+        cop_kv_view_tokens(engine->kv, branch->node) == 0)
+        COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
     uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
     cop_status status = cop_kv_append(engine->kv, branch->node, n);
+    if (status == COP_ERR_NO_PAGES && engine->store) {
+        cop_prefix_evict(engine->store, n / engine->options.page_tokens + 1);
+        status = cop_kv_append(engine->kv, branch->node, n);
+    }
     if (status == COP_ERR_NO_PAGES)
         return pool_full(engine, branch, n);
     COP_TRY(status);

@@ -48,6 +48,9 @@ typedef struct cop_engine_options {
     uint32_t max_positions;   /* rotary positions; at most the context unless allowed */
     uint32_t max_view_tokens; /* 0: the pool's, or twice max_positions */
     uint32_t max_segments;    /* 0: derived */
+    /* Prompts that begin alike share KV, across problems and runs (prefix_store.h): blocks of so
+     * many tokens; 0: off. A multiple of 64 that divides chunk_tokens. */
+    uint32_t prefix_block;
     uint64_t seed;
     uint64_t inject_ns[COP_TERM_COUNT]; /* tests: a delay put into each term where it occurs */
     cop_timeline *timeline;             /* NULL: none */
@@ -112,6 +115,9 @@ struct cop_problem_queue {
 
 cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, uint32_t at_once,
                                 cop_metrics *metrics);
+
+/* Empties the prefix store, so that the next run finds it cold. */
+void cop_engine_prefix_clear(cop_engine *engine);
 
 /* Measures the decode step's cost for 1, 2, 4, .. branches, for the modelled split of decode time.
  */

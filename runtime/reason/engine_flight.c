@@ -120,6 +120,8 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
     flight->load_bytes = after.kv_load_bytes - before.kv_load_bytes;
     engine->n_queued++;
     engine->n_flights++;
+    if (engine->n_fillers > 0)
+        cop__engine_prefix_settle(engine);
     return COP_OK;
 }
 

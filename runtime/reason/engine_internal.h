@@ -3,6 +3,7 @@
  * engine.c         create, branches that come and go, what drivers call
  * engine_join.c    the joins
  * engine_step.c    one step: which tokens run, in which rows
+ * engine_prefix.c  prompts through the prefix store
  * engine_flight.c  steps that are queued, the samples that come back, running ahead
  * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time
  * engine_time.c    the one running timer, calibration's cost function
@@ -22,9 +23,11 @@
 #include "backend/choice.h"
 #include "kernels/cost.h"
 #include "reason/engine.h"
+#include "reason/prefix_store.h"
 
 enum { COP_SPANS_MAX = 4, COP_CALIBRATION_MAX = 12, COP_FLIGHTS_MAX = 2 };
 #define COP_ROW_NONE UINT32_MAX
+#define COP_PROBLEM_NONE UINT32_MAX
 
 typedef enum cop_branch_state {
     COP_BRANCH_FREE,
@@ -69,6 +72,7 @@ typedef struct cop_branch_record {
     cop_branch_end end;
     uint64_t generated, below; /* its own generated tokens, and those of branches below it */
     uint32_t data;             /* the driver's */
+    cop_prefix entry;          /* of a filler (engine_prefix.c) */
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
 } cop_branch_record;
 
@@ -76,6 +80,8 @@ typedef struct cop_problem { /* a place for one problem at a time */
     cop_driver *driver;
     cop_branch root;
     bool ended, blocked;
+    bool waits;        /* for blocks of its prompt that do not run to their end in this step */
+    cop_prefix awaits; /* the last of its prompt's blocks, until its rows have run */
     cop_problem_result result;
 } cop_problem;
 
@@ -125,6 +131,9 @@ struct cop_engine {
     cop_branch_record *branches; /* [max_branches] */
     uint32_t *free_ids, n_free;  /* records that are not in use */
     cop_branch oldest, newest;   /* branches in use, by age */
+    cop_prefix_store *store;     /* or NULL */
+    cop_branch *fillers;         /* in order of their blocks */
+    uint32_t n_fillers, max_fillers;
     uint32_t n_zombies;
     uint32_t next_serial;
 
@@ -181,6 +190,7 @@ void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branc
 void cop__engine_release(cop_engine *engine, cop_branch branch);
 void cop__engine_forget(cop_engine *engine, cop_branch branch);
 void cop__engine_settle(const cop_engine *engine, cop_branch_record *branch);
+bool cop__engine_is_full(const cop_engine *engine);
 cop_status cop__engine_too_many(const cop_engine *engine);
 void cop__engine_row_remove(cop_engine *engine, uint32_t row);
 /* The list of branches by age. */
@@ -189,6 +199,17 @@ void cop__engine_list_remove(cop_engine *engine, cop_branch branch);
 void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch with);
 /* Undoes what ran ahead for the branch and was not confirmed. */
 void cop__engine_take_back(cop_engine *engine, cop_branch_record *branch);
+
+/* engine_prefix.c */
+cop_status cop__engine_prefix_create(cop_engine *engine);
+uint32_t cop__engine_prefix_entries(const cop_engine_options *options);
+uint32_t cop__engine_prefix_fillers(const cop_engine_options *options);
+/* Takes what blocks there are off the front of a prompt, for a branch that has an empty view. */
+cop_status cop__engine_prefix_take(cop_engine *engine, cop_branch_record *branch,
+                                   const int32_t **ids, uint32_t *n);
+void cop__engine_prefix_drain(cop_engine *engine, uint32_t *room);
+void cop__engine_prefix_settle(cop_engine *engine);
+void cop__engine_prefix_finish(cop_engine *engine);
 
 /* engine_step.c */
 cop_status cop__engine_build_rows(cop_engine *engine);

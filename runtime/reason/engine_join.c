@@ -23,7 +23,7 @@ static void absorb_children(cop_engine *engine, cop_branch parent_id) {
  */
 static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    if (engine->n_free == 0)
+    if (cop__engine_is_full(engine))
         return cop__engine_too_many(engine);
     cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *heir = &engine->branches[id];

@@ -21,6 +21,7 @@ static cop_status begin_next(cop_engine *engine, cop_problem_queue *queue, uint3
         return COP_OK;
     engine->problems[place] = (cop_problem){
         .driver = driver,
+        .awaits = COP_PREFIX_NONE,
         .root = COP_BRANCH_NONE,
         .result = {.number = (*number)++, .begin_ns = cop_clock_ns() - engine->begin_ns}};
     return driver->start(driver, engine, place);
@@ -45,7 +46,7 @@ static cop_status run_steps(cop_engine *engine, cop_problem_queue *queue) {
     uint32_t number = 0, running = 0;
     bool more = true;
     for (uint32_t p = 0; p < engine->n_problems; p++) {
-        engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE};
+        engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE, .awaits = COP_PREFIX_NONE};
         if (more)
             COP_TRY(begin_next(engine, queue, p, &number, &more));
     }
@@ -107,6 +108,7 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     cop_backend_counters before;
     engine->ops->counters(engine->backend, &before);
     cop_plan_stats plan_before = cop_plan_stats_read(engine->plan);
+    const uint64_t evicted = engine->store ? cop_prefix_stats_read(engine->store).evicted : 0;
     uint64_t allocations = cop_memory_count();
     engine->begin_ns = engine->mark_ns = cop_clock_ns();
     engine->term = COP_TERM_COUNT;
@@ -115,6 +117,7 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     metrics->allocations_in_steps = cop_memory_count() - allocations;
     cop__engine_drain(engine);
     release_all(engine);
+    cop__engine_prefix_finish(engine);
     metrics->wall_ns = cop_clock_ns() - engine->begin_ns;
     take_counters(engine, &before);
     cop_plan_stats plan_after = cop_plan_stats_read(engine->plan);
@@ -124,6 +127,11 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     metrics->kv_pages_total = stats.pages_total;
     metrics->kv_pages_peak = stats.pages_peak;
     metrics->kv_pages_leaked = stats.pages_held;
+    if (engine->store) {
+        const cop_prefix_stats kept = cop_prefix_stats_read(engine->store);
+        metrics->kv_pages_leaked -= kept.tokens / engine->options.page_tokens;
+        metrics->prefix_evicted = kept.evicted - evicted;
+    }
     return status;
 }
 

@@ -54,10 +54,15 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
         if (branch->from_parent)
             run_again(&engine->branches[branch->parent]);
     }
+    cop__engine_prefix_drain(engine, room);
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         const cop_branch_record *branch = &engine->branches[id];
-        if (branch->n_pending == 0)
+        if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE)
             continue;
+        if (engine->problems[branch->problem].waits) {
+            engine->problems[branch->problem].blocked = true;
+            continue;
+        }
         if (branch->state == COP_BRANCH_LIVE) {
             if (branch->row == COP_ROW_NONE || !decodes(branch))
                 engine->candidates[n++] = id;

@@ -36,8 +36,11 @@ static cop_status random_start(cop_driver *driver, cop_engine *engine, uint32_t 
     uint32_t wide = draw(d, 1, 0, 0, 4);
     d->n_prompt = 1 + draw(d, 1, 0, 1, wide == 0 ? 300 : 70);
     d->coverage->long_prompts += d->n_prompt > 128;
+    d->n_prompt += d->n_shared;
     for (uint32_t i = 0; i < d->n_prompt; i++)
-        d->prompt[i] = (int32_t)draw(d, 2, i, 0, d->vocab);
+        d->prompt[i] = i < d->n_shared
+                           ? (int32_t)cop_rng_below((cop_rng_key){d->shared_key, 2, i}, 0, d->vocab)
+                           : (int32_t)draw(d, 2, i, 0, d->vocab);
     COP_TRY(cop_engine_feed(engine, root, d->prompt, d->n_prompt, COP_FEED_PROMPT));
     uint32_t n = 1 + draw(d, 1, 0, 2, 3);
     COP_TRY(cop_engine_fork(engine, root, n, mains));
@@ -186,7 +189,7 @@ void random_driver_init(random_driver *driver, uint64_t key, uint32_t vocab,
                                   .joined = random_joined};
     driver->key = key;
     driver->vocab = vocab;
-    driver->n_branches = 0;
+    driver->n_branches = driver->n_shared = 0;
     driver->digest = driver->rows = 0;
     driver->coverage = coverage;
 }
