@@ -127,8 +127,7 @@ static void test_cold_and_warm_have_the_bits_of_none(void) {
     }
 }
 
-/* Steps that hold fewer rows than a prompt has: a block may be out for several of them, and whoever
- * stands on it waits. */
+/* Steps that hold fewer rows than a prompt has: a block may be out for several of them. */
 static void test_blocks_over_several_steps(void) {
     const uint32_t n = 24;
     uint64_t digests[PROBLEMS];

@@ -80,8 +80,6 @@ typedef struct cop_problem { /* a place for one problem at a time */
     cop_driver *driver;
     cop_branch root;
     bool ended, blocked;
-    bool waits;        /* for blocks of its prompt that do not run to their end in this step */
-    cop_prefix awaits; /* the last of its prompt's blocks, until its rows have run */
     cop_problem_result result;
 } cop_problem;
 

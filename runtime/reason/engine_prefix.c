@@ -2,8 +2,7 @@
  * that are not.
  *
  * A block that was not found is run by a filler: a record like that of a released branch whose fed
- * tokens must still run for others, but of no problem. Its rows come before all others; a problem
- * that stands on a block whose rows did not all fit into a step runs nothing in it. */
+ * tokens must still run for others, but of no problem. Its rows come before all others. */
 #include "reason/engine_internal.h"
 
 cop_status cop__engine_prefix_create(cop_engine *engine) {
@@ -103,33 +102,18 @@ cop_status cop__engine_prefix_take(cop_engine *engine, cop_branch_record *branch
     COP_TRY(cop_kv_open(engine->kv, cop_prefix_node(engine->store, last), &node));
     cop_kv_release(engine->kv, branch->node);
     branch->node = node;
-    /* Blocks run in order, so the last one is the last to be ready. */
-    engine->problems[branch->problem].awaits =
-        cop_prefix_is_ready(engine->store, last) ? COP_PREFIX_NONE : last;
     return COP_OK;
 }
 
-/* Rows of the fillers, before all others; problems whose blocks do not all run wait. */
+/* Rows of the fillers, before all others: where they do not all fit, no room is left, so nobody
+ * runs who stands on them. */
 void cop__engine_prefix_drain(cop_engine *engine, uint32_t *room) {
-    cop_prefix starved = COP_PREFIX_NONE; /* the first block that does not run to its end */
-    uint32_t first_starved = UINT32_MAX;
-    for (uint32_t i = 0; i < engine->n_fillers; i++) {
+    for (uint32_t i = 0; i<engine->n_fillers && * room> 0; i++) {
         const cop_branch id = engine->fillers[i];
-        const cop_branch_record *filler = &engine->branches[id];
-        const uint32_t tokens = filler->n_pending < *room ? filler->n_pending : *room;
-        if (tokens > 0)
-            engine->runs[engine->n_runs++] = (cop_run){id, tokens};
+        const uint32_t pending = engine->branches[id].n_pending;
+        const uint32_t tokens = pending < *room ? pending : *room;
+        engine->runs[engine->n_runs++] = (cop_run){id, tokens};
         *room -= tokens;
-        if (tokens < filler->n_pending && starved == COP_PREFIX_NONE) {
-            starved = filler->entry;
-            first_starved = i;
-        }
-    }
-    for (uint32_t p = 0; p < engine->n_problems; p++) {
-        cop_problem *problem = &engine->problems[p];
-        problem->waits = false;
-        for (uint32_t i = first_starved; i < engine->n_fillers && !problem->waits; i++)
-            problem->waits = engine->branches[engine->fillers[i]].entry == problem->awaits;
     }
 }
 
@@ -144,9 +128,6 @@ void cop__engine_prefix_settle(cop_engine *engine) {
             continue;
         }
         cop_prefix_ready(engine->store, filler->entry);
-        for (uint32_t p = 0; p < engine->n_problems; p++)
-            if (engine->problems[p].awaits == filler->entry)
-                engine->problems[p].awaits = COP_PREFIX_NONE;
         cop__engine_forget(engine, id);
     }
     engine->n_fillers = kept;

@@ -21,7 +21,6 @@ static cop_status begin_next(cop_engine *engine, cop_problem_queue *queue, uint3
         return COP_OK;
     engine->problems[place] = (cop_problem){
         .driver = driver,
-        .awaits = COP_PREFIX_NONE,
         .root = COP_BRANCH_NONE,
         .result = {.number = (*number)++, .begin_ns = cop_clock_ns() - engine->begin_ns}};
     return driver->start(driver, engine, place);
@@ -46,7 +45,7 @@ static cop_status run_steps(cop_engine *engine, cop_problem_queue *queue) {
     uint32_t number = 0, running = 0;
     bool more = true;
     for (uint32_t p = 0; p < engine->n_problems; p++) {
-        engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE, .awaits = COP_PREFIX_NONE};
+        engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE};
         if (more)
             COP_TRY(begin_next(engine, queue, p, &number, &more));
     }

@@ -59,10 +59,6 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
         const cop_branch_record *branch = &engine->branches[id];
         if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE)
             continue;
-        if (engine->problems[branch->problem].waits) {
-            engine->problems[branch->problem].blocked = true;
-            continue;
-        }
         if (branch->state == COP_BRANCH_LIVE) {
             if (branch->row == COP_ROW_NONE || !decodes(branch))
                 engine->candidates[n++] = id;

@@ -198,10 +198,6 @@ void cop_prefix_ready(cop_prefix_store *s, cop_prefix id) {
     s->entries[id].ready = true;
 }
 
-bool cop_prefix_is_ready(const cop_prefix_store *s, cop_prefix id) {
-    return s->entries[id].ready;
-}
-
 cop_node cop_prefix_node(const cop_prefix_store *s, cop_prefix id) {
     return s->entries[id].node;
 }

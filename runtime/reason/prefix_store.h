@@ -36,7 +36,6 @@ cop_prefix cop_prefix_find(cop_prefix_store *store, cop_prefix before, const int
 cop_status cop_prefix_add(cop_prefix_store *store, cop_prefix before, const int32_t *ids,
                           cop_prefix *out);
 void cop_prefix_ready(cop_prefix_store *store, cop_prefix entry);
-bool cop_prefix_is_ready(const cop_prefix_store *store, cop_prefix entry);
 
 cop_node cop_prefix_node(const cop_prefix_store *store, cop_prefix entry);
 /* The store's own copy of an entry's tokens; stays while the entry does. */
