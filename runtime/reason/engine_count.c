@@ -40,16 +40,40 @@ static uint64_t count_unique_tokens(cop_engine *engine) {
     return tokens;
 }
 
+/* Counts a step from its plan and its views, or from the step before where only lengths grew. */
+static void count_tokens(cop_engine *engine, const cop_plan_tables *tables) {
+    cop_step_count *c = &engine->last_count;
+    uint64_t view_sum = 0;
+    for (uint32_t row = 0; row < engine->n_rows; row++)
+        view_sum += engine->row_view[row];
+    const uint64_t grown = view_sum - c->view_sum; /* or less, modulo 2^64 */
+    c->view_sum = view_sum;
+    if (c->known && c->epoch == tables->epoch && engine->n_runs == 0) {
+        c->unique += grown;
+        c->load_tokens += grown;
+        c->first_tokens += grown;
+        return;
+    }
+    const cop_attention_shape *a = &engine->attention;
+    const uint64_t token_bytes = 2ull * a->n_kv_heads * a->head_dim * a->kv_element_bytes;
+    cop_attention_cost cost;
+    cop_cost_attention(tables, engine->max_segments, a, engine->seen, &cost);
+    c->unique = count_unique_tokens(engine);
+    c->load_tokens = cost.kv_load_bytes / token_bytes;
+    c->first_tokens = cost.kv_first_bytes / token_bytes;
+    c->epoch = tables->epoch;
+    c->known = engine->n_runs == 0;
+}
+
 void cop__engine_count_step(cop_engine *engine, const cop_plan_tables *tables) {
     cop_metrics *m = engine->metrics;
-    uint64_t layers = cop_model_shape_of(engine->model)->n_layers;
-    cop_attention_cost cost;
-    cop_cost_attention(tables, engine->max_segments, &engine->attention, engine->seen, &cost);
     const cop_attention_shape *a = &engine->attention;
-    m->kv_min_bytes += count_unique_tokens(engine) * 2 * a->n_kv_heads * a->head_dim *
-                       a->kv_element_bytes * layers;
-    m->kv_predicted_load_bytes += cost.kv_load_bytes * layers;
-    m->kv_predicted_first_bytes += cost.kv_first_bytes * layers;
+    const uint64_t token_bytes = 2ull * a->n_kv_heads * a->head_dim * a->kv_element_bytes *
+                                 cop_model_shape_of(engine->model)->n_layers;
+    count_tokens(engine, tables);
+    m->kv_min_bytes += engine->last_count.unique * token_bytes;
+    m->kv_predicted_load_bytes += engine->last_count.load_tokens * token_bytes;
+    m->kv_predicted_first_bytes += engine->last_count.first_tokens * token_bytes;
     m->kv_tiles += tables->n_tiles;
     m->steps_forward++;
     m->rows += engine->n_rows;

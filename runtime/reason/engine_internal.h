@@ -93,6 +93,14 @@ typedef struct cop_give { /* a sample, and whose it is */
     uint32_t serial, request;
 } cop_give;
 
+/* What the last step's attention was worth. While the plan stays and the rows decode, a step adds
+ * to it what the rows' own segments grew by, each of which one tile loads. */
+typedef struct cop_step_count {
+    bool known;
+    uint64_t epoch, view_sum;                   /* view_sum: tokens that the rows see, added up */
+    uint64_t unique, load_tokens, first_tokens; /* of one layer */
+} cop_step_count;
+
 /* A step that was queued and whose samples were not taken yet. */
 typedef struct cop_flight {
     uint64_t number; /* from 1 */
@@ -122,8 +130,9 @@ struct cop_engine {
     cop_plan *plan;
     uint32_t max_segments;
     cop_attention_shape attention;
-    uint64_t *seen;           /* scratch of cop_cost_attention */
-    uint32_t *segment_step;   /* [max_segments] the last step that looked at a segment, */
+    uint64_t *seen;         /* scratch of cop_cost_attention */
+    uint32_t *segment_step; /* [max_segments] the last step that looked at a segment, */
+    cop_step_count last_count;
     uint32_t *segment_tokens; /* and how many of its tokens its rows see */
 
     cop_branch_record *branches; /* [max_branches] */

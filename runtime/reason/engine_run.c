@@ -99,6 +99,7 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     engine->metrics = metrics;
     engine->next_serial = 0;
     engine->last_end_ns = 0;
+    engine->last_count.known = false;
     memset(engine->injected_ns, 0, sizeof engine->injected_ns);
     engine->single_ns = engine->single_bytes = 0;
     engine->pure_steps = engine->pure_ns = engine->pure_load_bytes = 0;
