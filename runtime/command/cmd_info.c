@@ -54,6 +54,8 @@ static json_t *isas_json(void) {
 }
 
 static void count_tensor(json_t *types, const cop_tensor *tensor) {
+    if (!tensor) /* the family has none */
+        return;
     const char *name = cop_dtype_name(tensor->type);
     json_t *type = json_object_get(types, name);
     if (!type) {
@@ -79,12 +81,14 @@ static json_t *tensors_json(const cop_model *model) {
 }
 
 static json_t *shape_json(const cop_model_shape *s) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b}", "n_layers",
-                     (json_int_t)s->n_layers, "hidden", (json_int_t)s->hidden, "n_heads",
-                     (json_int_t)s->n_heads, "n_kv_heads", (json_int_t)s->n_kv_heads, "head_dim",
-                     (json_int_t)s->head_dim, "ffn", (json_int_t)s->ffn, "vocab",
-                     (json_int_t)s->vocab, "context", (json_int_t)s->context, "rope_theta",
-                     s->rope_theta, "rms_eps", s->rms_eps, "tied", (int)s->tied);
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:b, s:b, s:s}", "family",
+        cop_model_family_name(s->family), "n_layers", (json_int_t)s->n_layers, "hidden",
+        (json_int_t)s->hidden, "n_heads", (json_int_t)s->n_heads, "n_kv_heads",
+        (json_int_t)s->n_kv_heads, "head_dim", (json_int_t)s->head_dim, "ffn", (json_int_t)s->ffn,
+        "vocab", (json_int_t)s->vocab, "context", (json_int_t)s->context, "rope_theta",
+        s->rope_theta, "rms_eps", s->rms_eps, "tied", (int)s->tied, "qkv_bias", (int)s->qkv_bias,
+        "head_norms", (int)s->head_norms, "rope_pairs", s->rope_halves ? "halves" : "neighbours");
 }
 
 /* K and V of all layers, in the element type of the arithmetic's pool. */
