@@ -64,6 +64,8 @@ cop_status cop_kv_create(const cop_kv_options *options, cop_kv **out) {
     cop_status status = tables_create(kv);
     if (status == COP_OK)
         status = cop__pool_create(kv);
+    if (status == COP_OK)
+        status = cop__changes_create(kv);
     if (status != COP_OK) {
         cop_kv_destroy(kv);
         return status;
@@ -95,6 +97,7 @@ void cop_kv_destroy(cop_kv *kv) {
     if (!kv)
         return;
     cop__pool_destroy(kv);
+    cop__changes_destroy(kv);
     cop_free(kv->segments);
     cop_free(kv->segment_state);
     cop_free(kv->free_segments);
@@ -132,6 +135,8 @@ cop_status cop_kv_append(cop_kv *kv, cop_node node, uint32_t tokens) {
         return COP_FAIL(COP_ERR_NO_ROOM, "a view would hold more than 2^32 tokens");
     cop__pool_grow(kv, segment, cop__pages_for(kv, length));
     kv->segments[segment].tokens = (uint32_t)length;
+    if (tokens)
+        cop__change_segment(kv, segment);
     kv->tokens_held += tokens;
     return COP_OK;
 }
@@ -143,6 +148,8 @@ cop_status cop_kv_retract(cop_kv *kv, cop_node node, uint32_t tokens) {
         return COP_FAIL(COP_ERR_INTERNAL, "kv retract: %u tokens from a segment of %u", tokens,
                         kv->segments[segment].tokens);
     kv->segments[segment].tokens -= tokens;
+    if (tokens)
+        cop__change_segment(kv, segment);
     kv->tokens_held -= tokens;
     cop__pool_shrink(kv, segment, cop__pages_for(kv, kv->segments[segment].tokens));
     return COP_OK;

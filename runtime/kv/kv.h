@@ -85,6 +85,19 @@ const cop_segment *cop_kv_segments(const cop_kv *kv); /* [max_segments] */
 const uint32_t *cop_kv_page_table(const cop_kv *kv);
 uint32_t cop_kv_page_table_capacity(const cop_kv *kv);
 
+/* What changed in the two tables since the last clear, for whoever keeps a copy of them: O(1) a
+ * change, and never more than one range for each segment, so nothing overflows. Freed segments and
+ * freed words of the page table need not be listed: nobody reads them. A plan on this kv hands the
+ * lists out and clears them (cop_plan_view, cop_plan_changes_clear). */
+typedef struct cop_kv_changes {
+    const uint32_t *segments;      /* offset or length changed; each once */
+    const cop_table_range *ranges; /* of the page table; they never overlap */
+    uint32_t n_segments, n_ranges;
+    bool all; /* never cleared yet: copy both tables */
+} cop_kv_changes;
+cop_kv_changes cop_kv_changes_read(const cop_kv *kv);
+void cop_kv_changes_clear(cop_kv *kv);
+
 /* Depth-first order over the trie, for the plan. Children are kept in order of creation. */
 cop_node cop_kv_first_child(const cop_kv *kv, cop_node node);
 cop_node cop_kv_next_sibling(const cop_kv *kv, cop_node node);

@@ -139,10 +139,32 @@ static cop_status check_ranges_free(const cop_kv *kv) {
     return COP_OK;
 }
 
+/* Listed words belong to the segment that they are listed for: so no two ranges overlap. */
+static cop_status check_changes(const cop_kv *kv) {
+    const cop__kv_changes *c = &kv->changes;
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (c->segments[i] >= kv->options.max_segments || c->segment_at[c->segments[i]] != i)
+            return COP_FAIL(COP_ERR_INTERNAL, "kv: segment %u is listed twice as changed",
+                            c->segments[i]);
+    for (uint32_t i = 0; i < c->n_ranges; i++) {
+        const uint32_t s = c->range_segment[i];
+        const uint32_t begin = kv->segments[s].page_table_offset;
+        if (c->range_at[s] != i || c->ranges[i].n == 0 || c->ranges[i].first < begin ||
+            c->ranges[i].first + c->ranges[i].n > begin + kv->segment_state[s].pages)
+            return COP_FAIL(COP_ERR_INTERNAL,
+                            "kv: words %u + %u are listed as changed for segment %u, whose %u "
+                            "pages stand at %u",
+                            c->ranges[i].first, c->ranges[i].n, s, kv->segment_state[s].pages,
+                            begin);
+    }
+    return COP_OK;
+}
+
 cop_status cop_kv_check(const cop_kv *kv) {
     if (kv->misuse)
         return COP_FAIL(COP_ERR_INTERNAL, "kv: %s (node %u)", kv->misuse, kv->misuse_node);
     COP_TRY(check_nodes(kv));
     COP_TRY(check_pages(kv));
+    COP_TRY(check_changes(kv));
     return check_ranges_free(kv);
 }

@@ -3,6 +3,7 @@
  * kv.c       create, append, retract, seal, reading
  * kv_pool.c  pages, and the contiguous range of page_table[] that each segment's pages stand in
  * kv_node.c  the trie of views: open, stitch, release
+ * kv_changes.c  what changed since the last clear
  * kv_check.c recounts everything
  *
  * A node lives while `holders + children` > 0; a segment while a node stands on it. `birth` numbers
@@ -41,8 +42,22 @@ typedef struct cop__segment {
     bool open;
 } cop__segment;
 
+/* Both lists are sets: an element that says it stands at `at` does so only if the list agrees, so
+ * clearing is a matter of the lengths. */
+typedef struct cop__kv_changes {
+    uint32_t *segments, n_segments;
+    uint32_t *segment_at; /* [segment] its place in segments */
+    cop_table_range *ranges;
+    uint32_t *range_segment, n_ranges; /* whose pages a range lists */
+    uint32_t *range_at;                /* [segment] */
+    uint64_t cleared;                  /* the version when the lists were last cleared */
+    bool all;
+} cop__kv_changes;
+
 struct cop_kv {
     cop_kv_options options;
+    cop__kv_changes changes;
+    uint64_t version; /* counts every change, here and in the tables of plans on this kv */
 
     cop_segment *segments; /* [max_segments] what backends read */
     cop__segment *segment_state;
@@ -112,6 +127,14 @@ void cop__pool_destroy(cop_kv *kv);
 /* Gives the segment pages up to `pages`, which are free. Cannot fail. */
 void cop__pool_grow(cop_kv *kv, uint32_t segment, uint32_t pages);
 void cop__pool_shrink(cop_kv *kv, uint32_t segment, uint32_t pages);
+
+cop_status cop__changes_create(cop_kv *kv);
+void cop__changes_destroy(cop_kv *kv);
+void cop__change_segment(cop_kv *kv, uint32_t segment); /* its offset or length */
+/* Of the segment's words in the page table, n from the one of page `first` on were written. */
+void cop__change_pages(cop_kv *kv, uint32_t segment, uint32_t first, uint32_t n);
+/* Its words from that of page `pages` on are nobody's any more; called while it stands there. */
+void cop__change_pages_end(cop_kv *kv, uint32_t segment, uint32_t pages);
 
 /* The node over `segment` under `parent`, or COP_NODE_NONE. */
 cop_node cop__node_find(const cop_kv *kv, cop_node parent, uint32_t segment);

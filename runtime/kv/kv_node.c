@@ -120,6 +120,7 @@ cop_status cop_kv_open(cop_kv *kv, cop_node parent, cop_node *out) {
                         kv->options.max_segments);
     const uint32_t segment = kv->free_segments[--kv->n_free_segments];
     kv->segments[segment] = (cop_segment){0};
+    cop__change_segment(kv, segment);
     kv->segment_state[segment] = (cop__segment){.size_class = COP__CLASS_NONE, .open = true};
     const cop_node node = node_create(kv, parent, segment);
     kv->nodes[node].holders = 1;
