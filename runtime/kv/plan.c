@@ -81,6 +81,7 @@ static cop_status tables_create(cop_plan *plan) {
         {&plan->tile_items, entries, sizeof *plan->tile_items},
         {&plan->item_tokens, entries, sizeof *plan->item_tokens},
         {&plan->chunk_at, entries, sizeof *plan->chunk_at},
+        {&plan->entry_changed, entries, sizeof *plan->entry_changed},
         {&plan->items, entries, sizeof *plan->items},
         {&plan->limits, plan->limits_capacity, sizeof *plan->limits},
         {&plan->runs, prefill, sizeof *plan->runs},
@@ -94,7 +95,7 @@ static cop_status tables_create(cop_plan *plan) {
     return COP_OK;
 }
 
-cop_status cop_plan_create(const cop_plan_options *options, const cop_kv *kv, cop_plan **out) {
+cop_status cop_plan_create(const cop_plan_options *options, cop_kv *kv, cop_plan **out) {
     *out = NULL;
     cop_plan *plan = cop_calloc(1, sizeof *plan);
     if (!plan)
@@ -106,6 +107,8 @@ cop_status cop_plan_create(const cop_plan_options *options, const cop_kv *kv, co
         status = entries_capacity(plan);
     if (status == COP_OK)
         status = tables_create(plan);
+    if (status == COP_OK)
+        status = cop__plan_changes_create(plan);
     if (status != COP_OK) {
         cop_plan_destroy(plan);
         return status;
@@ -130,14 +133,15 @@ cop_status cop_plan_create(const cop_plan_options *options, const cop_kv *kv, co
 void cop_plan_destroy(cop_plan *plan) {
     if (!plan)
         return;
-    void *const memory[] = {plan->slots,       plan->slot_state, plan->free_slots, plan->tiles,
-                            plan->tile_state,  plan->free_tiles, plan->dirty,      plan->nodes,
-                            plan->order,       plan->common,     plan->from,       plan->tiles_to,
-                            plan->window,      plan->cost_to,    plan->entries,    plan->tile_items,
-                            plan->item_tokens, plan->chunk_at,   plan->items,      plan->limits,
-                            plan->runs};
+    void *const memory[] = {
+        plan->slots,      plan->slot_state,   plan->free_slots, plan->tiles,   plan->tile_state,
+        plan->free_tiles, plan->dirty,        plan->nodes,      plan->order,   plan->common,
+        plan->from,       plan->tiles_to,     plan->window,     plan->cost_to, plan->entries,
+        plan->tile_items, plan->item_tokens,  plan->chunk_at,   plan->items,   plan->limits,
+        plan->runs,       plan->entry_changed};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         cop_free(memory[i]);
+    cop__plan_changes_destroy(plan);
     cop_free(plan);
 }
 
@@ -147,13 +151,15 @@ cop_status cop_plan_slot_add(cop_plan *plan, cop_node node, uint32_t *out_slot) 
     if (plan->n_free_slots == 0)
         return COP_FAIL(COP_ERR_NO_ROOM, "all %u decode slots are in use; raise max_decode_slots",
                         plan->options.max_decode_slots);
-    cop__prefill_drop(plan); /* its tiles stand where a fresh decode tile may go */
+    cop__prefill_drop(plan); /* it stands where a fresh decode slot and tile may go */
     const uint32_t slot = plan->free_slots[--plan->n_free_slots];
     if (slot >= plan->slots_end)
         plan->slots_end = slot + 1;
     plan->slots[slot] = (cop_slot){.row = -1};
     plan->slot_state[slot] = (cop__plan_slot){.node = node, .limit = COP_TO_END};
+    cop__change(plan, COP_TABLE_SLOTS, slot, 1);
     cop__slot_place(plan, slot);
+    plan->epoch++;
     plan->pending = true;
     *out_slot = slot;
     return COP_OK;
@@ -166,6 +172,8 @@ void cop_plan_slot_remove(cop_plan *plan, uint32_t slot) {
     plan->slots[slot] = (cop_slot){.row = -1};
     plan->slot_state[slot] = (cop__plan_slot){.node = COP_NODE_NONE};
     plan->free_slots[plan->n_free_slots++] = slot;
+    cop__change(plan, COP_TABLE_SLOTS, slot, 1);
+    plan->epoch++;
     plan->pending = true;
 }
 
@@ -203,13 +211,17 @@ static cop_status step_validate(cop_plan *plan, const uint32_t *decode_slot, uin
 static bool take_rows(cop_plan *plan, const uint32_t *decode_slot, uint32_t n_decode) {
     bool changed = false;
     for (uint32_t i = 0; i < n_decode; i++) {
-        changed = changed || plan->slots[decode_slot[i]].row != (int32_t)i;
+        if (plan->slots[decode_slot[i]].row == (int32_t)i)
+            continue;
         plan->slots[decode_slot[i]].row = (int32_t)i;
+        cop__change(plan, COP_TABLE_SLOTS, decode_slot[i], 1);
+        changed = true;
     }
     for (uint32_t slot = 0; slot < plan->slots_end; slot++) {
         if (plan->slots[slot].row < 0 || plan->slot_state[slot].stamp == plan->stamp)
             continue;
         plan->slots[slot].row = -1;
+        cop__change(plan, COP_TABLE_SLOTS, slot, 1);
         changed = true;
     }
     return changed;
@@ -253,7 +265,7 @@ static void account_lengths(cop_plan *plan) {
 /* Partials of a slot stay where they are while their number stays; the others go to the end, and
  * all move together when that wastes too much. */
 static cop_status partials_place(cop_plan *plan) {
-    const uint32_t first_prefill = plan->options.max_decode_slots;
+    const uint32_t first_prefill = plan->slots_end;
     uint64_t live = 0, fresh = 0, prefill = 0;
     for (uint32_t slot = 0; slot < plan->slots_end; slot++) {
         const cop_slot *s = &plan->slots[slot];
@@ -285,6 +297,7 @@ static cop_status partials_place(cop_plan *plan) {
         if (s->row < 0 || s->n_partials < 2 || state->partials == s->n_partials)
             continue;
         s->first_partial = plan->partials_end;
+        cop__change(plan, COP_TABLE_SLOTS, slot, 1);
         state->partials = s->n_partials;
         plan->partials_end += s->n_partials;
     }
@@ -304,7 +317,7 @@ static cop_status partials_place(cop_plan *plan) {
 static cop_status tables_make(cop_plan *plan) {
     plan->epoch++;
     plan->pending = true;
-    plan->n_items = 0;
+    plan->made = false;
     while (plan->n_dirty) {
         const uint32_t tile = plan->dirty[plan->n_dirty - 1];
         if (plan->tile_state[tile].used) {
@@ -318,6 +331,7 @@ static cop_status tables_make(cop_plan *plan) {
     COP_TRY(partials_place(plan));
     cop__items_sort(plan);
     plan->pending = false;
+    plan->made = true;
     return COP_OK;
 }
 
@@ -353,13 +367,9 @@ cop_status cop_plan_rebuild(cop_plan *plan) {
     return tables_make(plan);
 }
 
-/* Nothing is listed yet: a copy takes everything. */
-static cop_table_changes changes_view(const cop_plan *plan) {
-    return (cop_table_changes){.from = plan->cleared, .to = plan->stats.steps, .all = true};
-}
-
 void cop_plan_changes_clear(cop_plan *plan) {
-    plan->cleared = plan->stats.steps;
+    cop_kv_changes_clear(plan->kv);
+    cop__plan_changes_clear(plan);
 }
 
 cop_table_capacity cop_plan_capacity(const cop_plan *plan) {
@@ -385,13 +395,12 @@ cop_plan_tables cop_plan_view(const cop_plan *plan) {
         .items = plan->items,
         .slots = plan->slots,
         .n_tiles = plan->tiles_end + plan->n_prefill_tiles,
-        .n_items = plan->n_items,
-        .n_slots = plan->n_prefill_slots ? plan->options.max_decode_slots + plan->n_prefill_slots
-                                         : plan->slots_end,
+        .n_items = plan->made ? plan->n_items : 0,
+        .n_slots = plan->slots_end + plan->n_prefill_slots,
         .n_partials = plan->n_partials,
         .page_tokens = plan->kv->options.page_tokens,
         .epoch = plan->epoch,
-        .changes = changes_view(plan),
+        .changes = cop__plan_changes_read(plan),
     };
 }
 

@@ -40,7 +40,8 @@ typedef struct cop_plan_options {
 
 typedef struct cop_plan cop_plan;
 
-cop_status cop_plan_create(const cop_plan_options *options, const cop_kv *kv, cop_plan **out);
+/* The plan reads the kv and writes nothing there but its list of changes. */
+cop_status cop_plan_create(const cop_plan_options *options, cop_kv *kv, cop_plan **out);
 void cop_plan_destroy(cop_plan *plan);
 
 /* A branch starts or stops decoding on `node` (its open segment). The plan holds no reference:
@@ -86,5 +87,6 @@ size_t cop_plan_normalise(const cop_plan_tables *tables, cop_plan_span *out, siz
 /* Counts since creation, so that tests and reports can tell an incremental step from a rebuild. */
 typedef struct cop_plan_stats {
     uint64_t steps, steps_unchanged, rebuilds, tiles_rewritten;
+    uint64_t changes_whole; /* times that every table was listed as changed from end to end */
 } cop_plan_stats;
 cop_plan_stats cop_plan_stats_read(const cop_plan *plan);

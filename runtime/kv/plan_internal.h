@@ -4,6 +4,7 @@
  * plan_tile.c      which slots share a tile: placement, loads, the best tiling and when to go back
  *                  to it
  * plan_walk.c      what a tile walks: entries cut at chunks, their storage, the sorted items
+ * plan_changes.c   what changed in the tables since a copy last followed
  * plan_prefill.c   the transient tiles of prefill runs
  * plan_normalise.c the normal form, from the tables alone
  *
@@ -24,7 +25,7 @@
 #include "kv/plan.h"
 
 #define COP__NONE UINT32_MAX
-enum { COP__HINTS = 4 };
+enum { COP__HINTS = 4, COP__RANGES_LEAST = 64 };
 
 typedef struct cop__plan_slot {
     cop_node node;        /* COP_NODE_NONE: free */
@@ -63,15 +64,27 @@ typedef struct cop__plan_run {
     uint64_t birth; /* of its node */
 } cop__plan_run;
 
+/* Ranges of the plan's tables, none of which overlap: an element is listed once a turn. When the
+ * list is full, or most of the tables change, every table becomes one range (`whole`). */
+typedef struct cop__plan_changes {
+    cop_table_range *ranges;
+    uint32_t n, capacity;
+    uint32_t last[COP_TABLE_COUNT];    /* the table's last range, or COP__NONE */
+    uint64_t *listed[COP_TABLE_COUNT]; /* [element] the turn that listed it last */
+    uint64_t turn, cleared;            /* cleared: the kv's version then */
+    bool whole, all;
+} cop__plan_changes;
+
 struct cop_plan {
     cop_plan_options options; /* tile_slots and max_partials resolved */
-    const cop_kv *kv;
+    cop_kv *kv;               /* only its list of changes is written */
     cop_plan_stats stats;
+    cop__plan_changes changes;
     uint64_t epoch, stamp;
-    uint64_t cleared; /* steps when the changes were last cleared */
     bool pending; /* something changed since the tables were last made */
+    bool made;    /* the tables are whole: else they show no item */
 
-    cop_slot *slots; /* decode slots, then prefill slots from max_decode_slots on */
+    cop_slot *slots; /* decode slots, then prefill slots from slots_end on */
     cop__plan_slot *slot_state;
     uint32_t *free_slots, n_free_slots, slots_end; /* no decode slot at or after slots_end */
 
@@ -92,7 +105,8 @@ struct cop_plan {
     uint64_t *item_tokens; /* parallel to tile_items */
     uint32_t entries_capacity, entries_end;
     uint32_t first_range, last_range;
-    uint32_t *chunk_at; /* scratch: entries of each chunk */
+    uint32_t *chunk_at;     /* scratch: entries of each chunk */
+    uint8_t *entry_changed; /* scratch: of the walk being written */
     cop_item *items;
     uint32_t n_items;
 
@@ -109,6 +123,15 @@ static inline bool cop__tile_has_room(const cop_plan *plan, uint32_t tile) {
     const uint64_t used = plan->tile_state[tile].used;
     return used && (uint32_t)__builtin_popcountll(used) < plan->options.tile_slots;
 }
+
+cop_status cop__plan_changes_create(cop_plan *plan);
+void cop__plan_changes_destroy(cop_plan *plan);
+/* Elements first .. first + n - 1 of the table were written. What was not part of the table before
+ * counts as written even if it holds the right value by chance: a copy need not have it. */
+void cop__change(cop_plan *plan, uint32_t table, uint32_t first, uint32_t n);
+void cop__change_all(cop_plan *plan);
+void cop__plan_changes_clear(cop_plan *plan);
+cop_table_changes cop__plan_changes_read(const cop_plan *plan);
 
 /* Puts a slot into the lowest free place of a tile that has one. */
 void cop__tile_put(cop_plan *plan, uint32_t tile, uint32_t slot);

@@ -28,6 +28,7 @@ void cop__tile_put(cop_plan *plan, uint32_t tile, uint32_t slot) {
         plan->tiles[tile].n_slots = index + 1;
     plan->slot_state[slot].tile = tile;
     plan->slot_state[slot].index = index;
+    cop__change(plan, COP_TABLE_TILES, tile, 1);
 }
 
 static uint32_t tile_take(cop_plan *plan) {
@@ -116,6 +117,7 @@ void cop__slot_take_out(cop_plan *plan, uint32_t slot) {
     cop__plan_tile *tile = &plan->tile_state[state->tile];
     tile->used &= ~(1ull << state->index);
     plan->tiles[state->tile].slot[state->index] = COP_SLOT_HOLE;
+    cop__change(plan, COP_TABLE_TILES, state->tile, 1);
     if (tile->used) {
         plan->tiles[state->tile].n_slots = 64 - (uint32_t)__builtin_clzll(tile->used);
         cop__tile_mark(plan, state->tile);
@@ -202,6 +204,7 @@ static void count_tile(cop_plan *plan, uint32_t tile) {
 
 /* Makes all tiles from the best tiling that was just computed for n slots. */
 static void retile(cop_plan *plan, uint32_t n) {
+    cop__change_all(plan);
     for (uint32_t tile = 0; tile < plan->tiles_end; tile++)
         cop__tile_clear(plan, tile);
     plan->n_free_tiles = plan->options.max_decode_slots;

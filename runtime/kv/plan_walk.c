@@ -177,6 +177,7 @@ static void ranges_compact(cop_plan *plan) {
         end += t->n_entries;
     }
     plan->entries_end = end;
+    cop__change_all(plan);
 }
 
 /* Room for n entries of a tile, in place if they fit; else at the end, with some to grow into. */
@@ -231,8 +232,17 @@ static cop_status walk_count(cop_plan *plan, uint32_t tile, uint32_t *n_entries,
     return COP_OK;
 }
 
-static void walk_fill(cop_plan *plan, uint32_t tile) {
+static void limits_write(cop_plan *plan, const int32_t *limits, uint32_t n) {
+    memcpy(plan->limits + plan->n_limits, limits, n * sizeof *limits);
+    cop__change(plan, COP_TABLE_LIMITS, plan->n_limits, n);
+    plan->n_limits += n;
+}
+
+/* The first `standing` entries of the range are what the tile walked before: of these, only what
+ * differs is a change. */
+static void walk_fill(cop_plan *plan, uint32_t tile, uint32_t standing) {
     const cop__plan_tile *t = &plan->tile_state[tile];
+    uint8_t *changed = plan->entry_changed;
     for (cop_node node = walk_next(plan, 0); node != 0; node = walk_next(plan, node)) {
         for (piece p = piece_first(plan->kv, node); p.first < p.end; p = piece_next(plan->kv, p)) {
             int32_t limits[COP_TILE_SLOTS_MAX] = {0};
@@ -241,16 +251,23 @@ static void walk_fill(cop_plan *plan, uint32_t tile) {
             if (!entry_of(plan, tile, node, p, limits, &entry, &limited))
                 continue;
             if (limited) {
-                const uint32_t n = plan->tiles[tile].n_slots;
                 entry.limits = (int32_t)plan->n_limits;
-                memcpy(plan->limits + plan->n_limits, limits, n * sizeof *limits);
-                plan->n_limits += n;
+                limits_write(plan, limits, plan->tiles[tile].n_slots);
             }
             cop_item *item = &plan->tile_items[t->first_entry + p.chunk];
             plan->item_tokens[t->first_entry + p.chunk] +=
                 entry.tokens == COP_TO_END ? p.end - p.first : entry.tokens;
-            plan->entries[t->first_entry + item->first_entry + item->n_entries++] = entry;
+            const uint32_t at = item->first_entry + item->n_entries++;
+            cop_walk_entry *here = &plan->entries[t->first_entry + at];
+            changed[at] = at >= standing || memcmp(here, &entry, sizeof entry) != 0;
+            *here = entry;
         }
+    }
+    for (uint32_t at = 0, begin; at < t->n_entries; at++) {
+        for (begin = at; at < t->n_entries && changed[at]; at++)
+            ;
+        if (at > begin)
+            cop__change(plan, COP_TABLE_ENTRIES, t->first_entry + begin, at - begin);
     }
 }
 
@@ -264,6 +281,8 @@ static void slots_refresh(cop_plan *plan, uint32_t tile) {
         const uint32_t tokens = cop__node_tokens(plan->kv, state->node);
         const uint32_t seen = state->limit < tokens ? state->limit : tokens;
         const uint32_t chunks = cop__chunks_of_view(plan->kv, state->node, seen);
+        if (plan->slots[slot].n_partials != chunks)
+            cop__change(plan, COP_TABLE_SLOTS, slot, 1);
         plan->slots[slot].n_partials = chunks;
         state->pieces = seen ? chunks - plan->kv->nodes[state->node].chunk : 0;
     }
@@ -274,6 +293,7 @@ cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {
     uint32_t n_entries, n_chunks;
     cop__walk_gather(plan, tile);
     COP_TRY(walk_count(plan, tile, &n_entries, &n_chunks));
+    const uint32_t standing = n_entries <= t->capacity ? t->n_entries : 0;
     COP_TRY(range_take(plan, tile, n_entries));
     t->n_entries = n_entries;
     t->n_items = n_chunks;
@@ -281,7 +301,7 @@ cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {
         plan->tile_items[t->first_entry + chunk] = (cop_item){tile, chunk, at, 0};
         plan->item_tokens[t->first_entry + chunk] = 0;
     }
-    walk_fill(plan, tile);
+    walk_fill(plan, tile, standing);
     slots_refresh(plan, tile);
     return COP_OK;
 }
@@ -292,6 +312,7 @@ static uint32_t item_bucket(uint64_t tokens) {
 
 /* Buckets by powers of two of the tokens, longest first; by tile and chunk inside a bucket. */
 void cop__items_sort(cop_plan *plan) {
+    const uint32_t standing = plan->n_items;
     const uint32_t n_tiles = plan->tiles_end + plan->n_prefill_tiles;
     uint32_t at[64] = {0};
     for (uint32_t tile = 0; tile < n_tiles; tile++) {
@@ -310,7 +331,10 @@ void cop__items_sort(cop_plan *plan) {
         for (uint32_t c = 0; c < t->n_items; c++) {
             cop_item item = plan->tile_items[t->first_entry + c];
             item.first_entry += t->first_entry;
-            plan->items[at[item_bucket(plan->item_tokens[t->first_entry + c])]++] = item;
+            const uint32_t place = at[item_bucket(plan->item_tokens[t->first_entry + c])]++;
+            if (place >= standing || memcmp(&plan->items[place], &item, sizeof item) != 0)
+                cop__change(plan, COP_TABLE_ITEMS, place, 1);
+            plan->items[place] = item;
         }
     }
     plan->n_items = n;

@@ -158,7 +158,7 @@ bool tree_replay_next(tree_replay *replay, tree_batch *batch); /* false: the tra
 const cop_kv *tree_replay_kv(const tree_replay *replay);
 cop_kv_options tree_replay_kv_options(const tree_replay *replay); /* to size a backend */
 cop_plan_options tree_replay_plan_options(const tree_replay *replay);
-const cop_plan *tree_replay_plan(const tree_replay *replay);
+cop_plan *tree_replay_plan(const tree_replay *replay);
 const tree_coverage *tree_replay_coverage(const tree_replay *replay);
 /* The live handle's node. */
 cop_node tree_replay_node(const tree_replay *replay, uint32_t view);

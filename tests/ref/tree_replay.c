@@ -376,7 +376,7 @@ cop_plan_options tree_replay_plan_options(const tree_replay *r) {
     return r->plan_options;
 }
 
-const cop_plan *tree_replay_plan(const tree_replay *r) {
+cop_plan *tree_replay_plan(const tree_replay *r) {
     return r->plan;
 }
 

@@ -1,0 +1,141 @@
+/* The lists of changes: a copy that starts out poisoned and follows them alone says the same as the
+ * plan's own tables, over random trees. The same program over seeded bugs: kv_mutants.cmake. */
+#include "check.h"
+
+#include "kv/kv.h"
+#include "kv/plan.h"
+#include "ref/tree_generator.h"
+#include "table_copy.h"
+
+enum { TRACES = 4000, SPANS = 1 << 16 };
+
+static cop_plan_span spans[2][SPANS];
+static uint64_t at_trace, at_batch;
+
+/* kv_mutants.cmake looks for this line. */
+#define EXPECT_COPY(condition)                                                                     \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            printf("the copy differs: trace %" PRIu64 ", batch %" PRIu64 ": %s\n", at_trace,       \
+                   at_batch, copy.why);                                                            \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static uint32_t pick(uint64_t seed, uint32_t salt, uint32_t bound) {
+    uint64_t x = (seed * 64 + salt + 1) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    return (uint32_t)((x ^ x >> 27) * 0x94d049bb133111ebull >> 33) % bound;
+}
+
+typedef struct totals {
+    tree_coverage coverage;
+    uint64_t batches, full, followed, elements, missed, late, rebuilds, whole, steady;
+} totals;
+
+static tree_options trace_options(uint64_t seed) {
+    return (tree_options){
+        .seed = seed,
+        .max_steps = 20 + pick(seed, 1, 40),
+        .max_branches = pick(seed, 0, 4) == 3 ? 40 : 6 + pick(seed, 2, 12),
+        .max_prompt = pick(seed, 3, 3) ? 60 : 400,
+        .max_header = pick(seed, 4, 4) ? 8 : 150,
+        .max_prefill = pick(seed, 5, 2) ? 64 : 200,
+        .max_tokens = 3000,
+        .vocab = 1000,
+        .fork = 30,
+        .finish = 60,
+        .prune = 4 + pick(seed, 6, 15),
+        .retract = 25,
+        .sit_out = pick(seed, 7, 3) ? 0 : 10,
+    };
+}
+
+static tree_replay_options replay_options(uint64_t seed) {
+    const uint32_t page[] = {16, 32, 64}, chunk[] = {64, 128, 192, 1024};
+    const uint32_t width[] = {1, 2, 3, 5, 8, 21, 64};
+    return (tree_replay_options){
+        .page_tokens = page[pick(seed, 10, 3)],
+        .chunk_tokens = chunk[pick(seed, 11, 4)],
+        .chunk_tail_tokens = 64 * pick(seed, 12, 4),
+        .group = 3,
+        .tile_slots = width[pick(seed, 13, 7)],
+    };
+}
+
+/* Follows after most steps. Now and then the lists grow over several steps, or they are cleared
+ * while the copy looks away, or the plan is made anew between two steps. */
+static void run_trace(uint64_t seed, totals *sum) {
+    const tree_options options = trace_options(seed);
+    const tree_replay_options replayed = replay_options(seed);
+    tree_trace *trace = tree_trace_create(&options);
+    tree_replay *replay = tree_replay_create(trace, &replayed);
+    cop_plan *plan = tree_replay_plan(replay);
+    table_copy copy;
+    tree_batch batch;
+    uint64_t epoch = 0;
+    bool cleared = false; /* after the last step */
+    copy_create(&copy, cop_plan_capacity(plan));
+    at_trace = seed;
+    for (at_batch = 0; tree_replay_next(replay, &batch); at_batch++) {
+        const uint32_t turn = pick(seed * 1000 + at_batch, 20, 100);
+        if (turn < 3)
+            CHECK_OK(cop_plan_rebuild(plan));
+        const cop_plan_tables t = cop_plan_view(plan);
+        sum->batches++;
+        sum->steady += cleared && t.epoch == epoch;
+        if (cleared && t.epoch == epoch && t.changes.n_plan != 0) {
+            copy_wrong(&copy, "changes that the epoch does not tell", epoch, t.changes.n_plan);
+            EXPECT_COPY(false);
+        }
+        epoch = t.epoch;
+        cleared = turn < 90;
+        if (turn >= 90) { /* later: the lists go on */
+            sum->late++;
+            continue;
+        }
+        if (turn < 85) {
+            EXPECT_COPY(copy_follow(&copy, &t));
+            EXPECT_COPY(copy_check(&copy, &t, spans[0], spans[1], SPANS));
+        } else {
+            sum->missed++;
+        }
+        cop_plan_changes_clear(plan);
+    }
+    const cop_plan_stats stats = cop_plan_stats_read(plan);
+    sum->rebuilds += stats.rebuilds;
+    sum->whole += stats.changes_whole;
+    sum->full += copy.full;
+    sum->followed += copy.followed;
+    sum->elements += copy.elements;
+    tree_coverage_add(&sum->coverage, &trace->coverage);
+    tree_coverage_add(&sum->coverage, tree_replay_coverage(replay));
+    copy_destroy(&copy);
+    tree_replay_destroy(replay);
+    tree_trace_destroy(trace);
+}
+
+static void test_a_copy_that_follows_the_lists_is_the_plan(void) {
+    const uint32_t traces = check_effort(TRACES, 200);
+    totals sum = {0};
+    for (uint64_t seed = 0; seed < traces; seed++)
+        run_trace(seed, &sum);
+    printf("  %u traces, %" PRIu64 " batches: %" PRIu64
+           " lists followed, %.1f elements each, %" PRIu64 " full copies (%" PRIu64
+           " after a turn that was missed); %" PRIu64 " steps listed late, %" PRIu64
+           " steady; %" PRIu64 " times made anew, %" PRIu64 " lists of whole tables\n",
+           traces, sum.batches, sum.followed, (double)sum.elements / (double)sum.followed, sum.full,
+           sum.missed, sum.late, sum.steady, sum.rebuilds, sum.whole);
+    tree_coverage_print(&sum.coverage, stdout);
+    const char *missing = tree_coverage_missing(&sum.coverage, 0);
+    if (missing)
+        fprintf(stderr, "not covered: %s\n", missing);
+    CHECK(!missing);
+    CHECK(sum.followed > 20ull * traces && sum.missed > traces && sum.late > traces);
+    CHECK(sum.steady > traces && sum.rebuilds > traces && sum.whole > traces);
+}
+
+int main(void) {
+    RUN(test_a_copy_that_follows_the_lists_is_the_plan);
+    return check_report();
+}
