@@ -193,6 +193,25 @@ static inline cop_plan_tables copy_view(const table_copy *c, const cop_plan_tabl
     return view;
 }
 
+/* What the items lead to, whether or not a slot of this step looks at it. */
+static inline bool copy_same_walks(table_copy *c, const cop_plan_tables *t) {
+    for (uint32_t i = 0; i < t->n_items; i++) {
+        const cop_item *item = &c->items[i];
+        if (memcmp(item, &t->items[i], sizeof *item) != 0)
+            return copy_wrong(c, "an item", i, item->tile);
+        if (memcmp(&c->tiles[item->tile], &t->tiles[item->tile], sizeof *t->tiles) != 0)
+            return copy_wrong(c, "a tile", i, item->tile);
+        for (uint32_t e = item->first_entry; e < item->first_entry + item->n_entries; e++) {
+            const uint32_t s = c->entries[e].segment;
+            if (memcmp(&c->entries[e], &t->entries[e], sizeof *t->entries) != 0)
+                return copy_wrong(c, "an entry", i, e);
+            if (memcmp(&c->segments[s], &t->segments[s], sizeof *t->segments) != 0)
+                return copy_wrong(c, "a segment", e, s);
+        }
+    }
+    return true;
+}
+
 /* Slots of the step, and the pages of what they see. */
 static inline bool copy_same_places(table_copy *c, const cop_plan_tables *t,
                                     const cop_plan_span *spans, size_t n) {
@@ -234,5 +253,5 @@ static inline bool copy_check(table_copy *c, const cop_plan_tables *t, cop_plan_
             mine[i].first != theirs[i].first || mine[i].tokens != theirs[i].tokens ||
             mine[i].chunk != theirs[i].chunk)
             return copy_wrong(c, "a span of the normal form", i, (uint32_t)theirs[i].row);
-    return copy_same_places(c, t, theirs, n);
+    return copy_same_walks(c, t) && copy_same_places(c, t, theirs, n);
 }

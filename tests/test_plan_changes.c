@@ -1,5 +1,5 @@
 /* The lists of changes: a copy that starts out poisoned and follows them alone says the same as the
- * plan's own tables, over random trees. The same program over seeded bugs: kv_mutants.cmake. */
+ * plan's own tables, over random trees. The same program over seeded bugs: plan_mutants.cmake. */
 #include "check.h"
 
 #include "kv/kv.h"
@@ -12,12 +12,12 @@ enum { TRACES = 4000, SPANS = 1 << 16 };
 static cop_plan_span spans[2][SPANS];
 static uint64_t at_trace, at_batch;
 
-/* kv_mutants.cmake looks for this line. */
-#define EXPECT_COPY(condition)                                                                     \
+/* plan_mutants.cmake looks for this line. */
+#define EXPECT_COPY(copy, condition)                                                               \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
             printf("the copy differs: trace %" PRIu64 ", batch %" PRIu64 ": %s\n", at_trace,       \
-                   at_batch, copy.why);                                                            \
+                   at_batch, (copy)->why);                                                         \
             exit(1);                                                                               \
         }                                                                                          \
     } while (0)
@@ -86,7 +86,7 @@ static void run_trace(uint64_t seed, totals *sum) {
         sum->steady += cleared && t.epoch == epoch;
         if (cleared && t.epoch == epoch && t.changes.n_plan != 0) {
             copy_wrong(&copy, "changes that the epoch does not tell", epoch, t.changes.n_plan);
-            EXPECT_COPY(false);
+            EXPECT_COPY(&copy, false);
         }
         epoch = t.epoch;
         cleared = turn < 90;
@@ -95,8 +95,8 @@ static void run_trace(uint64_t seed, totals *sum) {
             continue;
         }
         if (turn < 85) {
-            EXPECT_COPY(copy_follow(&copy, &t));
-            EXPECT_COPY(copy_check(&copy, &t, spans[0], spans[1], SPANS));
+            EXPECT_COPY(&copy, copy_follow(&copy, &t));
+            EXPECT_COPY(&copy, copy_check(&copy, &t, spans[0], spans[1], SPANS));
         } else {
             sum->missed++;
         }
@@ -135,7 +135,141 @@ static void test_a_copy_that_follows_the_lists_is_the_plan(void) {
     CHECK(sum.steady > traces && sum.rebuilds > traces && sum.whole > traces);
 }
 
+/* Walks that hardly fit, of slots that come and go: their storage is moved together now and then.
+ */
+static void test_a_copy_follows_walks_that_move_together(void) {
+    enum { DEPTH = 400, SLOTS = 40, LIVE = SLOTS / 2 };
+    cop_kv *kv;
+    cop_plan *plan;
+    const cop_kv_options kv_options = {.page_tokens = 16,
+                                       .n_pages = 1200,
+                                       .max_segments = 600,
+                                       .max_nodes = DEPTH + SLOTS + 2,
+                                       .chunk_tokens = 128,
+                                       .chunk_tail_tokens = 64};
+    CHECK_OK(cop_kv_create(&kv_options, &kv));
+    const cop_plan_options options = {.group = 4,
+                                      .tile_slots = 1,
+                                      .chunk_tokens = 128,
+                                      .chunk_tail_tokens = 64,
+                                      .max_decode_slots = SLOTS};
+    CHECK_OK(cop_plan_create(&options, kv, &plan));
+    cop_node deep = cop_kv_root(kv), node[SLOTS];
+    uint32_t slot[LIVE];
+    for (uint32_t i = 0; i < DEPTH + SLOTS; i++) {
+        cop_node *one = i < DEPTH ? &deep : &node[i - DEPTH];
+        CHECK_OK(cop_kv_open(kv, deep, one));
+        CHECK_OK(cop_kv_append(kv, *one, 1 + i % 7));
+        if (i < DEPTH)
+            cop_kv_seal(kv, deep);
+    }
+    for (uint32_t i = 0; i < LIVE; i++)
+        CHECK_OK(cop_plan_slot_add(plan, node[i], &slot[i]));
+    table_copy copy;
+    copy_create(&copy, cop_plan_capacity(plan));
+    at_trace = UINT64_MAX;
+    for (at_batch = 0; at_batch < 200; at_batch++) {
+        const uint32_t i = at_batch * 7 % LIVE, other = LIVE + at_batch % LIVE;
+        const cop_node swapped = node[i];
+        cop_plan_slot_remove(plan, slot[i]);
+        node[i] = node[other];
+        node[other] = swapped;
+        CHECK_OK(cop_kv_append(kv, node[i], 30)); /* so that walks differ in length */
+        CHECK_OK(cop_plan_slot_add(plan, node[i], &slot[i]));
+        CHECK_OK(cop_plan_step(plan, slot, LIVE, NULL, 0));
+        const cop_plan_tables t = cop_plan_view(plan);
+        EXPECT_COPY(&copy, copy_follow(&copy, &t));
+        EXPECT_COPY(&copy, copy_check(&copy, &t, spans[0], spans[1], SPANS));
+        cop_plan_changes_clear(plan);
+    }
+    CHECK(cop_plan_stats_read(plan).entries_moved > 10);
+    CHECK_EQ(copy.full, 1);
+    copy_destroy(&copy);
+    cop_plan_destroy(plan);
+    cop_kv_destroy(kv);
+}
+
+typedef struct pair { /* two plans of two branches each on one kv */
+    cop_kv *kv;
+    cop_plan *plan[2];
+    cop_node node[2];
+    uint32_t slot[2][2];
+} pair;
+
+static pair pair_create(void) {
+    pair p;
+    CHECK_OK(cop_kv_create(&(cop_kv_options){.page_tokens = 16,
+                                             .n_pages = 64,
+                                             .max_segments = 8,
+                                             .max_nodes = 8,
+                                             .chunk_tokens = 128,
+                                             .chunk_tail_tokens = 128},
+                           &p.kv));
+    for (uint32_t i = 0; i < 2; i++) {
+        CHECK_OK(cop_kv_open(p.kv, cop_kv_root(p.kv), &p.node[i]));
+        CHECK_OK(cop_kv_append(p.kv, p.node[i], 15));
+    }
+    const cop_plan_options options = {.group = 1,
+                                      .tile_slots = 1,
+                                      .chunk_tokens = 128,
+                                      .chunk_tail_tokens = 128,
+                                      .max_decode_slots = 4};
+    for (uint32_t i = 0; i < 2; i++) {
+        CHECK_OK(cop_plan_create(&options, p.kv, &p.plan[i]));
+        for (uint32_t b = 0; b < 2; b++)
+            CHECK_OK(cop_plan_slot_add(p.plan[i], p.node[b], &p.slot[i][b]));
+        CHECK_OK(cop_plan_step(p.plan[i], p.slot[i], 2, NULL, 0));
+    }
+    return p;
+}
+
+static void pair_destroy(pair *p) {
+    cop_plan_destroy(p->plan[0]);
+    cop_plan_destroy(p->plan[1]);
+    cop_kv_destroy(p->kv);
+}
+
+static void follow_and_check(table_copy *at, cop_plan *plan, bool in_full) {
+    const cop_plan_tables t = cop_plan_view(plan);
+    const uint64_t full = at->full;
+    EXPECT_COPY(at, copy_follow(at, &t));
+    EXPECT_COPY(at, copy_check(at, &t, spans[0], spans[1], SPANS));
+    CHECK_EQ(at->full - full, in_full);
+}
+
+/* Another plan on the kv clears the kv's list as well, and a plan may change between a copy's turn
+ * and the clear: the numbers tell. */
+static void test_a_list_with_a_gap_is_seen(void) {
+    pair p = pair_create();
+    table_copy copy;
+    copy_create(&copy, cop_plan_capacity(p.plan[0]));
+    follow_and_check(&copy, p.plan[0], true);
+    follow_and_check(&copy, p.plan[0], true); /* never cleared: everything each time */
+    cop_plan_changes_clear(p.plan[0]);
+    CHECK_OK(cop_plan_step(p.plan[0], p.slot[0], 2, NULL, 0));
+    follow_and_check(&copy, p.plan[0], false);
+
+    CHECK_OK(cop_kv_append(p.kv, p.node[0], 2));
+    CHECK_OK(cop_plan_step(p.plan[1], p.slot[1], 2, NULL, 0));
+    cop_plan_changes_clear(p.plan[1]);
+    CHECK_OK(cop_kv_append(p.kv, p.node[1], 2));
+    CHECK_OK(cop_plan_step(p.plan[0], p.slot[0], 2, NULL, 0));
+    follow_and_check(&copy, p.plan[0], true);
+    cop_plan_changes_clear(p.plan[0]);
+
+    CHECK_OK(cop_plan_step(p.plan[0], p.slot[0], 2, NULL, 0));
+    follow_and_check(&copy, p.plan[0], false);
+    cop_plan_slot_remove(p.plan[0], p.slot[0][1]);
+    cop_plan_changes_clear(p.plan[0]);
+    CHECK_OK(cop_plan_step(p.plan[0], p.slot[0], 1, NULL, 0));
+    follow_and_check(&copy, p.plan[0], true);
+    copy_destroy(&copy);
+    pair_destroy(&p);
+}
+
 int main(void) {
+    RUN(test_a_list_with_a_gap_is_seen);
+    RUN(test_a_copy_follows_walks_that_move_together);
     RUN(test_a_copy_that_follows_the_lists_is_the_plan);
     return check_report();
 }

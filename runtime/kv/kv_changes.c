@@ -40,8 +40,8 @@ static cop_table_range *range_of(cop__kv_changes *c, uint32_t segment) {
     return at < c->n_ranges && c->range_segment[at] == segment ? &c->ranges[at] : NULL;
 }
 
-/* A segment grows at its end and moves as a whole, so the hull of two of its ranges holds hardly a
- * word that neither of them has. */
+/* A segment's words are written from its last page on, or all of them, and those that it gives up
+ * are taken from the list: so what is written follows what is listed, or stands in it. */
 void cop__change_pages(cop_kv *kv, uint32_t segment, uint32_t first, uint32_t n) {
     cop__kv_changes *c = &kv->changes;
     if (n == 0)
@@ -50,10 +50,7 @@ void cop__change_pages(cop_kv *kv, uint32_t segment, uint32_t first, uint32_t n)
     first += kv->segments[segment].page_table_offset;
     cop_table_range *range = range_of(c, segment);
     if (range) {
-        const uint32_t end =
-            range->first + range->n > first + n ? range->first + range->n : first + n;
-        range->first = range->first < first ? range->first : first;
-        range->n = end - range->first;
+        range->n = first + n - range->first;
         return;
     }
     c->range_at[segment] = c->n_ranges;

@@ -87,6 +87,12 @@ size_t cop_plan_normalise(const cop_plan_tables *tables, cop_plan_span *out, siz
 /* Counts since creation, so that tests and reports can tell an incremental step from a rebuild. */
 typedef struct cop_plan_stats {
     uint64_t steps, steps_unchanged, rebuilds, tiles_rewritten;
+    uint64_t tilings_searched; /* in O(slots) each; rebuilds are those that were taken */
+    uint64_t partials_moved, entries_moved; /* times that all moved together */
     uint64_t changes_whole; /* times that every table was listed as changed from end to end */
 } cop_plan_stats;
 cop_plan_stats cop_plan_stats_read(const cop_plan *plan);
+
+/* After a step: recomputes what is kept from step to step; COP_ERR_INTERNAL with a message where it
+ * disagrees. For tests: it looks at everything. */
+cop_status cop_plan_check(cop_plan *plan);

@@ -73,18 +73,13 @@ void cop__change_all(cop_plan *plan) {
     plan->kv->version++;
     if (c->whole)
         return;
-    uint32_t end[COP_TABLE_COUNT] = {
+    const uint32_t end[COP_TABLE_COUNT] = {
         [COP_TABLE_TILES] = plan->tiles_end + plan->n_prefill_tiles,
         [COP_TABLE_ENTRIES] = plan->entries_end,
         [COP_TABLE_LIMITS] = plan->n_limits,
-        [COP_TABLE_ITEMS] = plan->n_items,
+        [COP_TABLE_ITEMS] = plan->bucket_end[0],
         [COP_TABLE_SLOTS] = plan->slots_end + plan->n_prefill_slots,
     };
-    /* A table that is being written may reach further than its length tells yet. */
-    for (uint32_t i = 0; i < c->n; i++) {
-        const cop_table_range r = c->ranges[i];
-        end[r.table] = r.first + r.n > end[r.table] ? r.first + r.n : end[r.table];
-    }
     c->whole = true;
     c->n = 0;
     for (uint32_t table = 0; table < COP_TABLE_COUNT; table++) {

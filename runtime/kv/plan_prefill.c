@@ -50,14 +50,16 @@ void cop__prefill_take(cop_plan *plan, const cop_prefill_run *runs, uint32_t n_r
     }
 }
 
-bool cop__prefill_drop(cop_plan *plan) {
-    const bool any = plan->n_prefill_slots > 0;
+void cop__prefill_drop(cop_plan *plan) {
+    if (plan->n_prefill_slots == 0)
+        return;
     for (uint32_t i = plan->n_prefill_tiles; i-- > 0;)
         cop__tile_clear(plan, plan->tiles_end + i);
     for (uint32_t i = 0; i < plan->n_prefill_slots; i++)
         plan->slots[plan->slots_end + i] = (cop_slot){.row = -1};
     plan->n_prefill_tiles = plan->n_prefill_slots = plan->n_limits = 0;
-    return any;
+    plan->epoch++;
+    plan->pending = true;
 }
 
 /* Whether a run should begin in the `room` places that the tile of the run before it has left: yes
