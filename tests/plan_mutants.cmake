@@ -89,4 +89,4 @@ coppice_plan_mutant(whole_never_grows plan_changes.c
 coppice_plan_mutant(kv_cleared_unseen plan_changes.c
   "c->cleared > kv_cleared ? c->cleared : kv_cleared" "c->cleared + 0 * kv_cleared")
 coppice_plan_mutant(change_before_clear_unseen plan_changes.c
-  "c->listed[table];\n    plan->kv->version++;" "c->listed[table];")
+  "return;\n    plan->kv->version++;\n    for" "return;\n    for")

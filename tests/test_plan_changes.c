@@ -60,6 +60,7 @@ static tree_replay_options replay_options(uint64_t seed) {
         .chunk_tail_tokens = 64 * pick(seed, 12, 4),
         .group = 3,
         .tile_slots = width[pick(seed, 13, 7)],
+        .pages_ahead = pick(seed, 14, 2),
     };
 }
 

@@ -38,6 +38,10 @@ typedef struct cop_kv_options {
     uint32_t max_segments;
     uint32_t max_nodes;                       /* the root included */
     uint32_t chunk_tokens, chunk_tail_tokens; /* the chunk rule (C, W) of plan.h; multiples of 64 */
+    /* An open segment takes the pages up to the end of its chunk when it takes its first one there,
+     * while enough are free: then its words of the page table change only where it enters a chunk.
+     * Pages taken ahead count as free, and are given back when anyone needs them. */
+    bool pages_ahead;
 } cop_kv_options;
 
 typedef struct cop_kv cop_kv;
@@ -104,6 +108,8 @@ cop_node cop_kv_next_sibling(const cop_kv *kv, cop_node node);
 
 typedef struct cop_kv_stats {
     uint32_t pages_total, pages_free, pages_held, pages_peak;
+    uint32_t pages_ahead; /* of the free ones; taken ahead of need */
+    uint64_t given_back;  /* times that a segment had to give such pages back */
     uint32_t segments_held, nodes_held;
     uint64_t tokens_held; /* unique KV tokens */
 } cop_kv_stats;

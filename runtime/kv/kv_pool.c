@@ -104,9 +104,6 @@ void cop__pool_grow(cop_kv *kv, uint32_t segment, uint32_t pages) {
     cop__change_pages(kv, segment, state->pages, pages - state->pages);
     while (state->pages < pages)
         table[state->pages++] = kv->free_pages[--kv->n_free_pages];
-    const uint32_t held = kv->options.n_pages - kv->n_free_pages;
-    if (held > kv->pages_peak)
-        kv->pages_peak = held;
 }
 
 void cop__pool_shrink(cop_kv *kv, uint32_t segment, uint32_t pages) {

@@ -50,6 +50,8 @@ static void change_whole(cop__plan_changes *c, uint32_t table, uint32_t end) {
 void cop__change(cop_plan *plan, uint32_t table, uint32_t first, uint32_t n) {
     cop__plan_changes *c = &plan->changes;
     uint64_t *listed = c->listed[table];
+    if (n == 0)
+        return;
     plan->kv->version++;
     for (uint32_t i = first; i < first + n && !c->whole;) {
         const uint32_t begin = i, last = c->last[table];

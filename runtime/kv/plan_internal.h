@@ -22,6 +22,13 @@
  * times the bound is R computed; if they also pass 1.1 R, the tiles are made again from the best
  * tiling. Between two such computations a share of all loads must have come or gone, so their cost
  * is amortised over the events.
+ *
+ * Work. A step compares each row with that of the step before and each slot's segment with the
+ * length that was accounted; all else is done for what changed: O(depth) to add or remove a slot,
+ * and for each tile that is marked its walk and one item move for each bucket boundary. Amortised,
+ * and counted in the stats, are the search for the best tiling and the tiles made from it, the
+ * partials and the entries that move together once too much of their storage is unused, and items
+ * that outgrew their bucket, which move when tables are made next.
  */
 #pragma once
 

@@ -274,12 +274,9 @@ static void walk_fill(cop_plan *plan, uint32_t tile, uint32_t standing) {
     }
 }
 
-/* With so many tokens the node's segment enters another chunk than that of its last piece. */
-static uint32_t pieces_end(const cop_kv *kv, cop_node node, uint32_t pieces) {
-    if (pieces == 0)
-        return 1;
-    const uint64_t end = cop__chunk_head(kv, kv->nodes[node].chunk_fill) +
-                         (uint64_t)(pieces - 1) * kv->options.chunk_tokens + 1;
+/* With so many tokens the node's segment enters another chunk. */
+static uint32_t chunk_end(const cop_kv *kv, cop_node node, uint32_t tokens) {
+    const uint64_t end = tokens ? cop__chunk_room(kv, node, tokens) + 1 : 1;
     return end < UINT32_MAX ? (uint32_t)end : UINT32_MAX;
 }
 
@@ -297,8 +294,8 @@ static void slot_refresh(cop_plan *plan, uint32_t slot) {
         cop__change(plan, COP_TABLE_SLOTS, slot, 1);
         cop__partials_touch(plan, slot);
     }
-    plan->watch[slot].end =
-        plan->nodes[state->node].below > 1 ? 0 : pieces_end(plan->kv, state->node, state->pieces);
+    const bool shared = plan->nodes[state->node].below > 1;
+    plan->watch[slot].end = shared ? 0 : chunk_end(plan->kv, state->node, tokens);
 }
 
 cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {

@@ -131,6 +131,7 @@ typedef struct tree_replay_options {
     uint32_t group, tile_slots; /* of the plan */
     uint32_t max_rows;          /* rows a batch; 0: a step is one batch */
     bool decode_by_prefill;     /* decode rows become runs of one token */
+    bool pages_ahead;           /* of the kv */
     bool with_rebuilt;       /* keeps a second plan that is rebuilt from scratch for each batch */
     bool drop_prefill_first; /* the second plan is rebuilt before its step rather than after */
 } tree_replay_options;
