@@ -1,4 +1,5 @@
-/* The "problems" section of a sweep: what is read, and what is refused before a model is opened. */
+/* A sweep's keys for the device and its "problems" section: what is read, and what is refused
+ * before a model is opened. */
 #include "bench_folder.h"
 
 #include <math.h>
@@ -155,7 +156,72 @@ static void test_bad_methods_are_refused(void) {
     CHECK_MESSAGE("two methods");
 }
 
+static void test_where_it_is_computed_is_read(void) {
+    static const char tail[] = "\"samples\": [{\"name\": \"s\", \"prompt\": \"x\", \"n\": 1, "
+                               "\"max_tokens\": 1}]}";
+    static const struct {
+        const char *members;
+        const char *name; /* NULL: not given */
+        cop_backend_choice on;
+        cop_arith arith;
+    } good[] = {
+        {"", NULL, {0}, COP_ARITH_NATIVE_A8},
+        {"\"backend\": \"cpu\",", "cpu", {0}, COP_ARITH_NATIVE_A8},
+        {"\"backend\": \"cuda\", \"products\": \"fast\", \"device\": 7, \"eager\": true, "
+         "\"time_every\": 16,",
+         "cuda",
+         {.products = COP_PRODUCTS_FAST, .device = 7, .eager = true, .time_every = 16},
+         COP_ARITH_BF16},
+        {"\"backend\": \"cuda\", \"compute\": \"f32\", \"products\": \"invariant\",",
+         "cuda",
+         {.products = COP_PRODUCTS_INVARIANT},
+         COP_ARITH_F32},
+    };
+    static const char *const bad[][2] = {
+        {"\"backend\": 1,", "backend"},
+        {"\"backend\": \"\",", "backend"},
+        {"\"products\": \"quick\",", "fast"},
+        {"\"products\": true,", "products"},
+        {"\"device\": 1024,", "device"},
+        {"\"device\": \"0\",", "device"},
+        {"\"eager\": 0,", "eager"},
+        {"\"time_every\": -1,", "time_every"},
+        {"\"profile_steps\": \"1-2\",", "profile_steps"},
+    };
+    char text[512];
+    cop_bench_config *config = NULL;
+    fresh_folder();
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", good[i].members,
+                 tail);
+        CHECK_OK(load_text(text, &config));
+        const cop_job_options *job = cop_bench_config_job(config);
+        CHECK(good[i].name ? strcmp(job->on.name, good[i].name) == 0 : !job->on.name);
+        CHECK_EQ(job->on.products, good[i].on.products);
+        CHECK_EQ(job->on.device, good[i].on.device);
+        CHECK_EQ(job->on.eager, good[i].on.eager);
+        CHECK_EQ(job->on.time_every, good[i].on.time_every);
+        CHECK_EQ(job->arith, good[i].arith);
+        CHECK_EQ(cop_bench_config_names(config, "compute"), i == 3);
+        json_t *resolved = cop_bench_config_resolved(config);
+        CHECK_TEXT(json_string_value(json_object_get(resolved, "backend")),
+                   good[i].name ? good[i].name : "cpu");
+        CHECK_EQ(json_integer_value(json_object_get(resolved, "time_every")),
+                 good[i].on.time_every);
+        CHECK(json_is_string(json_object_get(resolved, "products")));
+        json_decref(resolved);
+        cop_bench_config_destroy(config);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", bad[i][0], tail);
+        CHECK_STATUS(load_text(text, &config), COP_ERR_CONFIG);
+        CHECK_MESSAGE(bad[i][1]);
+        CHECK_MESSAGE("sweep.json");
+    }
+}
+
 int main(void) {
+    RUN(test_where_it_is_computed_is_read);
     RUN(test_a_config_is_read);
     RUN(test_a_dialect_file_stands_beside_the_config);
     RUN(test_bad_sets_are_refused);

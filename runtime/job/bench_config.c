@@ -24,6 +24,21 @@ cop_status cop__bench_keep_path(cop_bench_config *c, const char *config, const c
     return cop__bench_keep_text(c, path, out);
 }
 
+static cop_status read_device(cop_bench_config *c, const cop_json *root) {
+    static const char *const products[] = {"default", "invariant", "fast", NULL};
+    cop_backend_choice *on = &c->job.on;
+    const char *name = NULL;
+    uint32_t mode = COP_PRODUCTS_DEFAULT;
+    COP_TRY(cop_json_text(root, "backend", COP_JSON_OPTIONAL, &name));
+    if (name)
+        COP_TRY(cop__bench_keep_text(c, name, &on->name));
+    COP_TRY(cop_json_choice(root, "products", products, COP_JSON_OPTIONAL, &mode));
+    on->products = (cop_products_mode)mode;
+    COP_TRY(cop_json_u32(root, "device", 0, 1023, COP_JSON_OPTIONAL, &on->device));
+    COP_TRY(cop_json_bool(root, "eager", COP_JSON_OPTIONAL, &on->eager));
+    return cop_json_u32(root, "time_every", 0, 1u << 20, COP_JSON_OPTIONAL, &on->time_every);
+}
+
 static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
     cop_job_options *job = &c->job;
     cop_job_options_default(job);
@@ -39,6 +54,8 @@ static cop_status read_job(cop_bench_config *c, const char *path, const cop_json
     }
     const char *compute = NULL;
     COP_TRY(cop_json_text(root, "compute", COP_JSON_OPTIONAL, &compute));
+    COP_TRY(read_device(c, root));
+    job->arith = cop_job_arith_default(&job->on);
     if (compute && cop_arith_parse(compute, &job->arith) != COP_OK)
         return cop_json_fail(root, "compute", "use f32, bf16, native-f32 or native-a8");
     COP_TRY(cop_json_u32(root, "threads", 0, 1024, COP_JSON_OPTIONAL, &job->n_threads));
@@ -165,8 +182,9 @@ static cop_status read_problem_sets(cop_bench_config *c, const char *path,
 }
 
 static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
-    COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "page_tokens",
-                          "pages", "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
+    COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "backend",
+                          "products", "device", "eager", "time_every", "page_tokens", "pages",
+                          "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
                           "allow_extrapolation", "replay", "samples", "problems"));
     COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
     COP_TRY(cop__bench_keep_text(c, c->name, &c->name));
@@ -235,6 +253,10 @@ cop_job_options *cop_bench_config_job(cop_bench_config *c) {
     return &c->job;
 }
 
+bool cop_bench_config_names(const cop_bench_config *c, const char *key) {
+    return json_object_get(c->source, key) != NULL;
+}
+
 static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay *r,
                               cop_buffer *out) {
     cop_trajectories *set;
@@ -286,6 +308,12 @@ json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));
     json_object_set_new(out, "page_tokens", json_integer(c->job.page_tokens));
     json_object_set_new(out, "threads", json_integer(c->job.n_threads));
+    const cop_backend_choice *on = &c->job.on;
+    json_object_set_new(out, "backend", json_string(cop_backend_choice_name(on)));
+    json_object_set_new(out, "products", json_string(cop_products_mode_name(on->products)));
+    json_object_set_new(out, "device", json_integer(on->device));
+    json_object_set_new(out, "eager", json_boolean(on->eager));
+    json_object_set_new(out, "time_every", json_integer(on->time_every));
     json_object_set_new(out, "model_missing", json_boolean(c->model_missing));
     return out;
 }

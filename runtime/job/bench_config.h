@@ -2,7 +2,8 @@
  *
  * {"name": "quickstart",
  *  "model": "../../models/X.gguf", "random": "../models/X.json"  (used when the model is absent),
- *  "compute": "native", "threads": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
+ *  "compute": "native", "threads": 0, "backend": "cpu", "products": "default", "device": 0,
+ *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
  *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch",
  * ..]}], "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,

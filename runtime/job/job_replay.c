@@ -148,7 +148,8 @@ static cop_status check_work(const cop_trajectory *t, cop_method method, const c
 static cop_status run_cell(replay_run *run, const cop_trajectory *t, cop_method method,
                            uint32_t repeat) {
     const cop_replay_job *what = run->what;
-    cop__job_cell cell = {.problem = t->id,
+    cop__job_cell cell = {.job = run->job,
+                          .problem = t->id,
                           .method = cop_method_name(method),
                           .repeat = repeat,
                           .results = what->results,
