@@ -154,4 +154,10 @@ quietly "$coppice" bench "$work/keys.json" --out "$work/over" --products fast --
 grep -q 'create: device 0, products fast, eager 1, time_every 0 ' "$log" || die "options do not stand above the config: $(cat "$log")"
 pass "test_a_config_names_a_backend_and_options_stand_above_it"
 
+for sweep in decode modes; do
+  "$coppice" bench "configs/sweeps/gpu-$sweep.json" --dry-run >"$work/cells" || die "gpu-$sweep.json is refused"
+  grep -q '1024x256 .*stitch' "$work/cells" || die "gpu-$sweep.json has no cell of 256 branches"
+done
+pass "test_the_sweeps_for_a_gpu_are_read"
+
 echo "$tests tests, $skips skipped"

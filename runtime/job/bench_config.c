@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 #include "config/paths.h"
+#include "job/job_internal.h"
 
 cop_status cop__bench_keep_text(cop_bench_config *c, const char *text, const char **out) {
     *out = cop_arena_strndup(c->arena, text, strlen(text));
@@ -100,10 +101,18 @@ static cop_status read_methods(const cop_json *joins, cop_bench_replay *out) {
 
 static cop_status read_replay(cop_bench_config *c, const char *path, const cop_json *object,
                               cop_bench_replay *out) {
-    COP_TRY(COP_JSON_ONLY(object, "trajectories", "ids", "joins"));
-    COP_TRY(cop__bench_keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED,
-                                 &out->trajectories));
-    cop_json ids, joins;
+    COP_TRY(COP_JSON_ONLY(object, "trajectories", "grid", "ids", "joins"));
+    cop_json grid, ids, joins;
+    COP_TRY(cop_json_object(object, "grid", COP_JSON_OPTIONAL, &grid));
+    if (!grid.value)
+        COP_TRY(cop__bench_keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED,
+                                     &out->trajectories));
+    else if (cop_json_has(object, "trajectories") || cop_json_has(object, "ids"))
+        return cop_json_fail(object, "grid",
+                             "makes the trees: leave \"trajectories\" and \"ids\" "
+                             "out");
+    else
+        COP_TRY(cop__bench_grid_read(c, &grid, &out->grid));
     COP_TRY(cop_json_array(object, "ids", COP_JSON_OPTIONAL, &ids));
     COP_TRY(cop_json_array(object, "joins", COP_JSON_OPTIONAL, &joins));
     out->n_ids = (uint32_t)cop_json_count(&ids);
@@ -260,7 +269,8 @@ bool cop_bench_config_names(const cop_bench_config *c, const char *key) {
 static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay *r,
                               cop_buffer *out) {
     cop_trajectories *set;
-    COP_TRY(cop_trajectories_read(r->trajectories, &set));
+    char hash[COP_SHA256_HEX_BYTES];
+    COP_TRY(cop__replay_trees(r->trajectories, r->grid, &set, hash));
     cop_status status = COP_OK;
     uint32_t n = r->n_ids ? r->n_ids : set->count;
     for (uint32_t i = 0; i < n && status == COP_OK; i++) {
@@ -290,13 +300,23 @@ static json_t *hash_of(const char *path) {
     return json_string(cop_sha256_of_file(path, hex) == COP_OK ? hex : "missing");
 }
 
+static json_t *hash_of_trees(const cop_bench_replay *replay) {
+    char hex[COP_SHA256_HEX_BYTES];
+    cop_trajectories *set = NULL;
+    if (!replay->grid)
+        return hash_of(replay->trajectories);
+    const bool made = cop_tree_grid_read(replay->grid, &set, hex) == COP_OK;
+    cop_trajectories_destroy(set);
+    return json_string(made ? hex : "missing");
+}
+
 json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_t *out = json_deep_copy(c->source);
     if (!out)
         return NULL;
     json_t *trajectories = json_array(), *sets = json_array();
     for (uint32_t i = 0; i < c->n_replays; i++)
-        json_array_append_new(trajectories, hash_of(c->replays[i].trajectories));
+        json_array_append_new(trajectories, hash_of_trees(&c->replays[i]));
     for (uint32_t i = 0; i < c->n_problems; i++)
         json_array_append_new(sets, hash_of(c->problems[i].set));
     json_object_set_new(out, "trajectories_sha256", trajectories);

@@ -6,10 +6,10 @@
  *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
  *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch",
- * ..]}], "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,
- *               "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0,
- *               "prune": {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4,
- *                         "keep_percent": 90}}],
+ *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8, 64], "branch_tokens":
+ * 32}, "joins": ["flattened", "stitch"]}], "samples": [{"name": "sum", "prompt": "..", "chat":
+ * true, "n": 16, "max_tokens": 64, "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0, "prune":
+ * {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4, "keep_percent": 90}}],
  *  "problems": [{"name": "countdown", "set": "X.jsonl", "first": 200, "checker": "countdown",
  *                "max_tokens": 2000, "max_paths": 24, "at_once": [1, 8, 64], "temperature": 0,
  *                "top_k": 0, "top_p": 1, "min_p": 0, "methods": [
@@ -25,9 +25,11 @@
 
 #include "config/json.h"
 #include "job/job.h"
+#include "job/tree_grid.h"
 
 typedef struct cop_bench_replay {
-    const char *trajectories;
+    const char *trajectories; /* NULL: the grid */
+    const cop_tree_grid *grid;
     const char **ids;
     uint32_t n_ids;
     cop_method methods[COP_METHOD_COUNT];
@@ -54,6 +56,10 @@ cop_status cop__bench_keep_text(cop_bench_config *config, const char *text, cons
 /* `path` is the config's own; *out stays as it is when an optional key is missing. */
 cop_status cop__bench_keep_path(cop_bench_config *config, const char *path, const cop_json *object,
                                 const char *key, cop_json_presence presence, const char **out);
+
+/* The "grid" of a replay, kept in the config's arena. */
+cop_status cop__bench_grid_read(cop_bench_config *config, const cop_json *object,
+                                const cop_tree_grid **out);
 
 /* One item of "problems". */
 cop_status cop__bench_problems_read(cop_bench_config *config, const char *path,

@@ -13,6 +13,7 @@
 
 #include "backend/arith.h"
 #include "backend/choice.h"
+#include "job/tree_grid.h"
 #include "measure/results.h"
 #include "model/model.h"
 #include "reason/driver_live.h"
@@ -93,8 +94,9 @@ cop_status cop_method_parse(const char *name, cop_method *out);
 typedef void cop_job_listener(void *context, const json_t *record, const cop_metrics *metrics);
 
 typedef struct cop_replay_job {
-    const char *trajectories; /* a JSONL file */
-    const char *const *ids;   /* only these, in this order; n_ids = 0: all */
+    const char *trajectories;  /* a JSONL file, or NULL: */
+    const cop_tree_grid *grid; /* trees made from numbers */
+    const char *const *ids;    /* only these, in this order; n_ids = 0: all */
     uint32_t n_ids;
     cop_method methods[COP_METHOD_COUNT];
     uint32_t n_methods;

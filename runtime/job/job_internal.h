@@ -18,6 +18,10 @@ struct cop_job {
  * device must be known. */
 int cop__job_describe_device(const cop_job *job, json_t *object);
 
+/* The trees of a replay, and the hash that names them in cell keys. */
+cop_status cop__replay_trees(const char *path, const cop_tree_grid *grid, cop_trajectories **out,
+                             char sha256[COP_SHA256_HEX_BYTES]);
+
 /* What identifies a cell; its hash is the cell's key. `work` (stolen) says what is run: the hash of
  * a trajectory file, a prompt and its limits. New object; the device must be known. */
 json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
