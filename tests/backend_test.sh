@@ -160,4 +160,26 @@ for sweep in decode modes; do
 done
 pass "test_the_sweeps_for_a_gpu_are_read"
 
+step_bench=$(dirname "$coppice")/step_bench
+bench() { "$step_bench" --random "$shape" --compute f32 --threads 1 --steps 8 --repeats 1 "$@"; }
+bench --backend shadow_emulated --prefix 40,70 --branches 1,5 --json >"$work/steps.jsonl" || die "step_bench failed"
+bench --prefix 40 --branches 2 >"$work/out" || die "step_bench failed on cpu"
+python3 - "$work/steps.jsonl" <<'PY' || die "a steady step is counted wrongly"
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+modes = ["fast", "fast-eager", "invariant", "invariant-eager"]
+assert [line["mode"] for line in lines] == [mode for mode in modes for cell in range(4)]
+for line in lines:
+    assert line["clock"] == "emulated" and line["products"] == line["mode"].split("-")[0]
+    assert line["waits"] == 1 and line["upload_bytes"] == 64 and line["allocations"] == 0
+    assert (line["launches"], line["graph_launches"]) == ((10, 0) if line["eager"] else (0, 1))
+    assert line["idle_us"] == 2 and line["prefix_tokens"] in (40, 70) and line["branches"] in (1, 5)
+PY
+bench --backend shadow_emulated --prefix 40 --branches 2 | grep -c ' emulated$' | grep -qx 4 || die "rows of step_bench are not labelled"
+refuses 'invariant ones alone' "$step_bench" --random "$shape" --modes fast --branches 1 --prefix 8
+for bad in '--branches 0' '--branches 1,,2' '--branches 4097' '--prefix 5,' '--prefix 1x' '--modes fast,fast' '--modes quick'; do
+  refuses "${bad%% *}" "$step_bench" --random "$shape" $bad
+done
+pass "test_a_steady_step_is_counted_in_every_mode"
+
 echo "$tests tests, $skips skipped"
