@@ -20,7 +20,7 @@ if not shadow["cuda"]["available"]:
 assert shadow["shadow_emulated"] == {"available": True, "clock": "emulated",
                                      "devices": "device 0: a shadow\ndevice 1: another"}
 assert dark["shadow_emulated"] == {"available": False, "clock": "emulated",
-                                   "why": "there is no light here: switch it on"}
+                                   "why": "a shadow needs light; there is none here: switch it on"}
 PY
 grep -q '^      device 1: another$' "$work/info.txt" || die "devices have no lines of their own"
 pass "test_info_tells_backends_and_what_they_lack"

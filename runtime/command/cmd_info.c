@@ -17,7 +17,8 @@ static const char about[] =
     "Tells what this build and this machine are: version, commit, flags, backends with their\n"
     "devices or with what they lack, instruction sets, processor, memory. With a model:\n"
     "its shape, tensors, tokenizer, KV bytes a token, hash and how many weights are not finite.\n"
-    "--measure reads the machine's ceilings (under 3 s): read bandwidth and FMA peak, which shares\n"
+    "--measure reads the machine's ceilings (under 3 s): read bandwidth and FMA peak, which "
+    "shares\n"
     "in results are shares of.";
 
 enum { SPECIALS_SHOWN = 12, PROBE_BYTES = 4096 };
@@ -26,6 +27,18 @@ static void set_text(json_t *object, const char *key, const char *text, size_t b
     json_t *value = json_stringn(text, bytes);
     if (value) /* text that is not UTF-8 is left out */
         json_object_set_new(object, key, value);
+}
+
+/* Lines of text as one, "; " between them. */
+static void set_line(json_t *object, const char *key, const char *text, size_t bytes) {
+    char line[2 * PROBE_BYTES];
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] == '\n')
+            line[n++] = ';';
+        line[n++] = text[i] == '\n' ? ' ' : text[i];
+    }
+    set_text(object, key, line, n);
 }
 
 /* A backend that cannot run here is no failure: what is missing, and how to get it, is what was
@@ -44,8 +57,10 @@ static json_t *backend_json(const char *name) {
     json_t *one = json_pack("{s:b}", "available", (int)available);
     if (ops)
         json_object_set_new(one, "clock", json_string(cop_backend_clock(ops)));
-    if (bytes)
-        set_text(one, available ? "devices" : "why", text, bytes);
+    if (bytes && available)
+        set_text(one, "devices", text, bytes);
+    else if (bytes)
+        set_line(one, "why", text, bytes);
     return one;
 }
 

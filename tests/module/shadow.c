@@ -83,7 +83,7 @@ static cop_status profile(cop_backend *backend, bool on) {
 static bool probe(char *text, size_t capacity) {
     const bool fails = getenv("COPPICE_SHADOW_FAILS") != NULL;
     snprintf(text, capacity, "%s",
-             fails ? "there is no light here: switch it on\n"
+             fails ? "a shadow needs light\nthere is none here: switch it on\n"
                    : "device 0: a shadow\ndevice 1: another\n");
     return !fails;
 }
