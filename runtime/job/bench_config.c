@@ -109,8 +109,7 @@ static cop_status read_replay(cop_bench_config *c, const char *path, const cop_j
                                      &out->trajectories));
     else if (cop_json_has(object, "trajectories") || cop_json_has(object, "ids"))
         return cop_json_fail(object, "grid",
-                             "makes the trees: leave \"trajectories\" and \"ids\" "
-                             "out");
+                             "makes the trees: leave out \"trajectories\" and \"ids\"");
     else
         COP_TRY(cop__bench_grid_read(c, &grid, &out->grid));
     COP_TRY(cop_json_array(object, "ids", COP_JSON_OPTIONAL, &ids));

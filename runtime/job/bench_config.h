@@ -5,11 +5,13 @@
  *  "compute": "native", "threads": 0, "backend": "cpu", "products": "default", "device": 0,
  *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
- *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch",
- *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8, 64], "branch_tokens":
- * 32}, "joins": ["flattened", "stitch"]}], "samples": [{"name": "sum", "prompt": "..", "chat":
- * true, "n": 16, "max_tokens": 64, "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0, "prune":
- * {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4, "keep_percent": 90}}],
+ *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch"]},
+ *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8], "branch_tokens": 32},
+ *               "joins": ["flattened", "stitch"]}],
+ *  "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,
+ *               "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0,
+ *               "prune": {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4,
+ *                         "keep_percent": 90}}],
  *  "problems": [{"name": "countdown", "set": "X.jsonl", "first": 200, "checker": "countdown",
  *                "max_tokens": 2000, "max_paths": 24, "at_once": [1, 8, 64], "temperature": 0,
  *                "top_k": 0, "top_p": 1, "min_p": 0, "methods": [
@@ -17,9 +19,9 @@
  *       "max_tokens": 0, "prune": {"budget_tokens": 400, "window": 16, "warmup": 50,
  *       "keep_percent": 90}, "join_policy": {"quorum": 1, "finisher": "success",
  *       "deadline_tokens": 0, "losers": "drop"}}]}]}
- * finisher: "success" or "any"; losers: "drop" or "keep_partial". A dialect is a name, or a file
- * when it holds a '/' or ends in .json. Paths are relative to the config file. Unknown keys are
- * errors.
+ * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
+ * A dialect is a name, or a file when it holds a '/' or ends in .json. Paths are relative to the
+ * config file. Unknown keys are errors.
  */
 #pragma once
 
