@@ -172,6 +172,11 @@ void cop_engine_destroy(cop_engine *e) {
     cop_free(e);
 }
 
+const cop_backend *cop_engine_backend(const cop_engine *engine, const cop_backend_ops **ops) {
+    *ops = engine->ops;
+    return engine->backend;
+}
+
 static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
     if (!engine->options.timeline)
         return;

@@ -76,6 +76,8 @@ typedef struct cop_engine_options {
 cop_status cop_engine_create(const cop_model *model, const cop_engine_options *options,
                              cop_engine **out);
 void cop_engine_destroy(cop_engine *engine);
+/* What it runs on; the engine's. */
+const cop_backend *cop_engine_backend(const cop_engine *engine, const cop_backend_ops **ops);
 
 /* What a fed token is, for the partition of time and the counts. */
 typedef enum cop_feed {
