@@ -116,5 +116,7 @@ int cemu_node_run(cemu_world &world, cemu_operation &operation, uint32_t node) {
     cemu_guard(world, true);
     const int error = run(world, operation, node);
     cemu_guard(world, false);
+    if (!error)
+        cemu_note_accesses(world, operation, node);
     return error;
 }

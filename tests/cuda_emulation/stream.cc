@@ -35,10 +35,28 @@ CUstream_st *cemu_stream_at(cemu_world &world, cudaStream_t handle) {
 
 /* Queueing. */
 
-static void order_behind(cemu_operation &operation, const cemu_point_ref &point) {
+static void add_partial(const cemu_world &world, cemu_point &to, const cemu_point_ref &point) {
+    if (world.known.at[point->stream->slot] >= point->number)
+        return; /* the host knows its whole operation */
+    for (const cemu_point_ref &other : to.partial)
+        if (other == point)
+            return;
+    to.partial.push_back(point);
+}
+
+static void follow(const cemu_world &world, cemu_point &to, const cemu_point_ref &point) {
+    to.clock.join(point->clock);
+    for (const cemu_point_ref &partial : point->partial)
+        add_partial(world, to, partial);
+    if (point->nodes)
+        add_partial(world, to, point);
+}
+
+static void order_behind(const cemu_world &world, cemu_operation &operation,
+                         const cemu_point_ref &point) {
     if (!point)
         return;
-    operation.end->clock.join(point->clock);
+    follow(world, *operation.end, point);
     if (!point->done)
         operation.after.push_back(point);
     else if (point->time_ns > operation.start_ns)
@@ -50,12 +68,12 @@ static void order_implicitly(cemu_world &world, cemu_operation &operation,
                              const CUstream_st *stream) {
     if (stream != world.slots[0]) {
         if (stream->blocking)
-            order_behind(operation, world.slots[0]->last);
+            order_behind(world, operation, world.slots[0]->last);
         return;
     }
     for (const CUstream_st *other : world.slots)
         if (other && other != stream && other->blocking)
-            order_behind(operation, other->last);
+            order_behind(world, operation, other->last);
 }
 
 static void prepare_records(cemu_operation &operation) {
@@ -76,6 +94,18 @@ static void prepare_records(cemu_operation &operation) {
     }
 }
 
+/* Whether some node does not directly follow the one before it. */
+static bool has_branches(const std::vector<cemu_node> &nodes) {
+    for (uint32_t i = 1; i < nodes.size(); i++) {
+        bool follows = false;
+        for (uint32_t before : nodes[i].after)
+            follows |= before == i - 1;
+        if (!follows)
+            return true;
+    }
+    return false;
+}
+
 cemu_point_ref cemu_queue(cemu_world &world, CUstream_st *stream, cemu_nodes nodes, bool graph,
                           const std::vector<cemu_point_ref> &after) {
     auto operation = std::make_unique<cemu_operation>();
@@ -83,6 +113,7 @@ cemu_point_ref cemu_queue(cemu_world &world, CUstream_st *stream, cemu_nodes nod
     operation->runs.resize(operation->nodes->size());
     operation->left = operation->nodes->size();
     operation->graph = graph;
+    operation->branches = graph && has_branches(*operation->nodes);
     operation->queued_ns = world.now_ns;
     operation->end = std::make_shared<cemu_point>();
     cemu_point &end = *operation->end;
@@ -90,9 +121,9 @@ cemu_point_ref cemu_queue(cemu_world &world, CUstream_st *stream, cemu_nodes nod
     end.number = ++world.slot_numbers[stream->slot];
     end.clock = world.known;
     if (stream->last)
-        end.clock.join(stream->last->clock);
+        follow(world, end, stream->last);
     for (const cemu_point_ref &point : after)
-        order_behind(*operation, point);
+        order_behind(world, *operation, point);
     order_implicitly(world, *operation, stream);
     end.clock.at[stream->slot] = end.number;
     stream->last = operation->end;
@@ -133,6 +164,7 @@ void cemu_drop_queues(cemu_world &world) {
         stream->queue.clear();
     }
     world.watches.clear();
+    world.accesses.clear();
     world.pending = 0;
 }
 

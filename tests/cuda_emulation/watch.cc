@@ -92,8 +92,7 @@ static void land(cemu_world &world, cemu_watch &watch) {
     watch.ran = false;
 }
 
-/* Whether `node` comes before `last` in the graph, or is it. */
-static bool precedes(const std::vector<cemu_node> &nodes, uint32_t node, uint32_t last) {
+bool cemu_precedes(const std::vector<cemu_node> &nodes, uint32_t node, uint32_t last) {
     std::vector<bool> before(nodes.size(), false);
     before[last] = true;
     for (uint32_t i = last; i > node; i--) /* nodes follow those that they depend on */
@@ -107,8 +106,14 @@ static bool is_known(const cemu_world &world, const cemu_watch &watch, const cem
     const uint32_t slot = watch.end->stream->slot;
     if (watch.end->done && world.known.at[slot] >= watch.end->number)
         return true;
-    return point.nodes && point.stream == watch.end->stream && point.number == watch.end->number &&
-           precedes(*point.nodes, watch.node, point.node);
+    const auto follows = [&watch](const cemu_point &at) {
+        return at.nodes && at.stream == watch.end->stream && at.number == watch.end->number &&
+               cemu_precedes(*at.nodes, watch.node, at.node);
+    };
+    for (const cemu_point_ref &partial : point.partial)
+        if (follows(*partial))
+            return true;
+    return follows(point);
 }
 
 void cemu_learn(cemu_world &world, const cemu_point_ref &point) {
@@ -129,6 +134,7 @@ void cemu_learn(cemu_world &world, const cemu_point_ref &point) {
         }
     }
     world.watches.resize(kept);
+    cemu_forget_accesses(world);
 }
 
 static cemu_watch *watch_of(cemu_world &world, const cemu_operation &operation, uint32_t node) {

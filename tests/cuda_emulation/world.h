@@ -71,6 +71,7 @@ struct cemu_point { /* what can be waited for: the end of an operation, or of a 
     cemu_clock clock;
     cemu_nodes nodes; /* of a graph, where the point is one of its nodes: it follows some of them */
     uint32_t node = 0;
+    std::vector<std::shared_ptr<cemu_point>> partial; /* such points that it follows */
     bool done = false;
     uint64_t time_ns = 0;
 };
@@ -86,6 +87,7 @@ struct cemu_operation {
     std::vector<run> runs;
     size_t left = 0;
     bool begun = false, graph = false;
+    bool branches = false; /* a graph with nodes that nothing orders */
     uint64_t queued_ns = 0, start_ns = 0;
     std::vector<cemu_point_ref> after;
     cemu_point_ref end;
@@ -101,6 +103,17 @@ struct cemu_watch { /* a copy between the host and the device that the host does
     bool reported = false; /* that the host touched it */
     uint64_t hash = 0;
     std::vector<unsigned char> data; /* down, once it ran */
+};
+
+struct cemu_range {
+    uintptr_t begin, end;
+};
+
+struct cemu_accesses { /* of an operation's node that ran and that the host has not waited for */
+    cemu_point_ref end;
+    cemu_nodes nodes;
+    uint32_t node;
+    std::vector<cemu_range> reads, writes; /* ascending */
 };
 
 struct cemu_capture {
@@ -208,6 +221,7 @@ struct cemu_world {
     size_t device_bytes = 0, host_bytes = 0, quarantine_bytes = 0;
     uint32_t blocks_made = 0;
     std::vector<std::unique_ptr<cemu_watch>> watches;
+    std::vector<std::unique_ptr<cemu_accesses>> accesses;
 
     cemu_clock known; /* to the host */
     uint64_t now_ns = 0;
@@ -275,6 +289,16 @@ void cemu_learn(cemu_world &world, const cemu_point_ref &point);
 /* Adds to the counts of bytes, when it is queued. */
 void cemu_count_action(cemu_world &world, const cemu_action &action);
 int cemu_copy_run(cemu_world &world, const cemu_operation &operation, uint32_t node);
+
+/* Whether `node` comes before `last` in the graph, or is it. */
+bool cemu_precedes(const std::vector<cemu_node> &nodes, uint32_t node, uint32_t last);
+
+/* Races.cc. */
+
+/* After the node ran. */
+void cemu_note_accesses(cemu_world &world, const cemu_operation &operation, uint32_t node);
+/* Of what is ordered before all that can still run. */
+void cemu_forget_accesses(cemu_world &world);
 
 /* Stream.cc. */
 
