@@ -1,4 +1,5 @@
-/* Models that are small and have head sizes that the kernels take, from shape files made up here. */
+/* Models that are small and have head sizes that the kernels take, from shape files made up here.
+ */
 #pragma once
 
 #include <unistd.h>
@@ -19,7 +20,8 @@ static inline cop_model *small_model_open(const small_model *m) {
     char text[512];
     const int n = snprintf(
         text, sizeof text,
-        "{\"name\": \"small\", \"n_layers\": %u, \"hidden\": %u, \"n_heads\": %u, \"n_kv_heads\": %u, "
+        "{\"name\": \"small\", \"n_layers\": %u, \"hidden\": %u, \"n_heads\": %u, \"n_kv_heads\": "
+        "%u, "
         "\"head_dim\": %u, \"ffn\": %u, \"vocab\": %u, \"context\": 32768, \"rope_theta\": 10000, "
         "\"rms_eps\": 1e-5, \"tied\": %s, \"dtype\": \"%s\", \"seed\": 1}",
         m->n_layers, m->hidden, m->n_heads, m->n_kv_heads, m->head_dim, m->ffn, m->vocab,

@@ -261,16 +261,27 @@ static cop_status clear_memory(cop_backend *b) {
     return COP_OK;
 }
 
+/* On the backend's own stream: a blocking copy from ordinary memory may return while it still is on
+ * its way, and nothing would order that with the stream. */
+static cop_status upload_angles(cop_backend *b, const cop_rotary *rotary, size_t bytes) {
+    COP__CUDA(b, cudaMemcpyAsync, (void *)b->cosine, rotary->cosine, bytes, cudaMemcpyHostToDevice,
+              b->stream);
+    COP__CUDA(b, cudaMemcpyAsync, (void *)b->sine, rotary->sine, bytes, cudaMemcpyHostToDevice,
+              b->stream);
+    COP__CUDA(b, cudaStreamSynchronize, b->stream);
+    return COP_OK;
+}
+
 static cop_status load_angles(cop_backend *b) {
     cop_rotary rotary = {0};
     COP_TRY(cop_rotary_create(b->options.max_positions, b->shape.head_dim, b->shape.rope_theta, 1,
                               &rotary));
     const size_t bytes = (size_t)rotary.n_positions * rotary.half * 4;
-    cudaError_t error = cudaMemcpy((void *)b->cosine, rotary.cosine, bytes, cudaMemcpyHostToDevice);
-    if (error == cudaSuccess)
-        error = cudaMemcpy((void *)b->sine, rotary.sine, bytes, cudaMemcpyHostToDevice);
+    const cop_status status = upload_angles(b, &rotary, bytes);
+    if (status != COP_OK)
+        cudaStreamSynchronize(b->stream); /* a copy may read `rotary` still */
     cop_rotary_release(&rotary);
-    return error == cudaSuccess ? COP_OK : cop__cuda_fail(b, "cudaMemcpy", error);
+    return status;
 }
 
 static cop_status create_blas(cop_backend *b) {
