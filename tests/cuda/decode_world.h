@@ -4,6 +4,8 @@
  * Included by the tests of the CUDA backend. */
 #pragma once
 
+#include <math.h>
+
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "check.h"
@@ -32,6 +34,7 @@ typedef struct world_branch {
     uint32_t slot;
     uint32_t next_position;
     uint32_t said;
+    uint32_t own;  /* tokens that run in the next step, beside the others' decode rows; then 0 */
     int32_t token; /* to be fed next, or COP_TOKEN_SAMPLED */
     int32_t script[WORLD_SCRIPT];
 } world_branch;
@@ -235,7 +238,7 @@ static cop_status world_start(world *w) {
     return world_fork(w, w->options.n_branches);
 }
 
-static world *world_open(const world_options *options) {
+static inline world *world_open(const world_options *options) {
     world *w = world_prepare(options);
     CHECK_OK(world_start(w));
     return w;
@@ -275,34 +278,67 @@ static cop_status world_fork(world *w, uint32_t n_new) {
     return COP_OK;
 }
 
-/* One token for every branch. A step ahead: its tokens are those that are still being sampled. */
+/* Opens branches whose own tokens run in the next step, while the others go on. */
+static inline cop_status world_fork_beside(world *w, uint32_t n_new, uint32_t own) {
+    for (uint32_t i = 0; i < n_new; i++) {
+        CHECK(w->n < w->options.max_branches);
+        world_branch *b = &w->branch[w->n++];
+        *b = (world_branch){.id = w->next_id++, .slot = UINT32_MAX, .own = own};
+        for (uint32_t k = 0; k < WORLD_SCRIPT; k++)
+            b->script[k] = world_made_up(w, b->id, k);
+        COP_TRY(cop_kv_open(w->kv, w->root, &b->node));
+        COP_TRY(cop_kv_append(w->kv, b->node, own));
+        b->next_position = w->options.prompt_tokens + own;
+    }
+    return COP_OK;
+}
+
+static cop_status world_decode_row(world *w, uint32_t i) {
+    world_branch *b = &w->branch[i];
+    COP_TRY(cop_kv_append(w->kv, b->node, 1));
+    if (b->slot == UINT32_MAX)
+        COP_TRY(cop_plan_slot_add(w->plan, b->node, &b->slot));
+    const uint32_t segment = cop_kv_node(w->kv, b->node).segment;
+    w->decode_slot[i] = b->slot;
+    w->token[i] = b->token;
+    w->position[i] = (int32_t)b->next_position++;
+    w->segment[i] = segment;
+    w->offset[i] = cop_kv_segments(w->kv)[segment].tokens - 1;
+    return COP_OK;
+}
+
+/* One token for every branch. A step ahead: its tokens are those that are still being sampled. A
+ * fresh branch of one token of its own keeps its row, so that even it can be ahead. */
 static cop_status world_step(world *w) {
     const world_options *o = &w->options;
+    uint32_t n_decode = 0, n_runs = 0, rows = 0;
+    bool moved = false;
     if (!o->ahead)
         CHECK_EQ(w->n_untaken, 0);
     for (uint32_t i = 0; i < w->n; i++) {
         world_branch *b = &w->branch[i];
-        COP_TRY(cop_kv_append(w->kv, b->node, 1));
-        if (b->slot == UINT32_MAX)
-            COP_TRY(cop_plan_slot_add(w->plan, b->node, &b->slot));
-        const uint32_t segment = cop_kv_node(w->kv, b->node).segment;
-        w->decode_slot[i] = b->slot;
-        w->token[i] = b->token;
-        w->position[i] = (int32_t)b->next_position++;
-        w->segment[i] = segment;
-        w->offset[i] = cop_kv_segments(w->kv)[segment].tokens - 1;
-        world_request(w, b, i, &w->requests[w->steps % 2][i]);
+        if (b->own == 0) {
+            COP_TRY(world_decode_row(w, i));
+            n_decode++, rows++;
+        } else {
+            world_run_rows(w, b->node, b->id, 0, b->own, o->prompt_tokens, rows);
+            w->runs[n_runs++] = (cop_prefill_run){b->node, 0, b->own, (int32_t)rows};
+            rows += b->own;
+            moved = moved || b->own > 1;
+            b->own = 0;
+        }
+        world_request(w, b, rows - 1, &w->requests[w->steps % 2][i]);
     }
     for (uint32_t i = 0; i < w->n; i++)
         world_untaken(w, &w->branch[i], i);
-    COP_TRY(world_forward(w, w->n, w->n, 0, w->n));
+    COP_TRY(world_forward(w, rows, n_decode, n_runs, w->n));
     w->untaken_n[w->n_untaken++] = w->n;
-    while (w->n_untaken > (o->ahead ? 1u : 0u))
+    while (w->n_untaken > (o->ahead && !moved ? 1u : 0u))
         COP_TRY(world_take(w));
     return COP_OK;
 }
 
-static cop_status world_settle(world *w) { /* nothing is ahead any more */
+static inline cop_status world_settle(world *w) { /* nothing is ahead any more */
     while (w->n_untaken > 0)
         COP_TRY(world_take(w));
     return COP_OK;

@@ -133,8 +133,14 @@ static run_result run(world_options options, uint32_t n_steps) {
         if (what == 5 && w->n > 1) {
             CHECK_OK(world_settle(w));
             world_end(w, i % w->n);
-        } else if (what == 11 && w->n + 2 <= w->options.max_branches) {
-            CHECK_OK(world_fork(w, 2));
+        } else if (what == 9 && w->n + 2 <= w->options.max_branches) {
+            CHECK_OK(world_fork_beside(w, 2, i % 3 ? 1 : 3));
+        } else if (what == 13 && w->n + 1 <= w->options.max_branches) {
+            CHECK_OK(world_fork(w, 1));
+        } else if (what == 15 && w->n > 2) {
+            CHECK_OK(world_settle(w));
+            world_end(w, 0);
+            world_end(w, w->n - 1);
         }
     }
     if (w->ops != &cop_backend_cpu)
