@@ -110,7 +110,11 @@ static cop_status spawner_joined(cop_driver *driver, cop_engine *engine, cop_bra
 }
 
 static spawner run_spawner(world *w, opening how, int32_t first, cop_metrics *m) {
-    spawner s = {.driver = {9, spawner_start, no_request, spawner_token, spawner_joined},
+    spawner s = {.driver = {.problem_key = 9,
+                            .start = spawner_start,
+                            .request = no_request,
+                            .token = spawner_token,
+                            .joined = spawner_joined},
                  .opening = how,
                  .alone = how == OPEN_NONE ? (uint32_t)first : 0};
     for (int32_t i = 0; i < 50; i++)
@@ -236,8 +240,11 @@ static problem_list *open_list(uint32_t n) {
     list->n = n;
     for (uint32_t i = 0; i < n; i++) {
         queued *q = &list->problem[i];
-        q->driver =
-            (cop_driver){100 + i, queued_start, queued_request, queued_token, queued_joined};
+        q->driver = (cop_driver){.problem_key = 100 + i,
+                                 .start = queued_start,
+                                 .request = queued_request,
+                                 .token = queued_token,
+                                 .joined = queued_joined};
         q->ends_at_once = i % 6 == 5;
         q->tokens = i % 7 * 5 + 3;
         for (int32_t k = 0; k < 30; k++)

@@ -346,6 +346,37 @@ static void test_nan_becomes_null_with_a_reason(void) {
     json_decref(json);
 }
 
+static void test_what_a_device_did_is_told_by_the_step(void) {
+    cop_metrics m = metrics_of(0), more = metrics_of(0);
+    json_t *json = cop_metrics_to_json(&m);
+    const json_t *ops = json_object_get(json_object_get(json, "machine"), "op_ms");
+    CHECK(json_is_null(json_object_get(ops, "attention"))); /* no step was timed, none is 0 */
+    CHECK(json_is_string(json_object_get(ops, "attention_why")));
+    CHECK(json_is_null(json_object_get(json_object_get(json, "device"), "waits_per_step")));
+    json_decref(json);
+    m.steps_forward = 8, m.timed_steps = 2, m.op_ns[4] = 5000000;
+    m.upload_bytes = 100, m.upload_steps = 1, m.waits = 8, m.device_allocations = 3;
+    m.launches = 20, m.graph_launches = 6, m.captures = 2, m.device_idle_ns = 16000;
+    more = m;
+    cop_metrics_add(&m, &more);
+    json = cop_metrics_to_json(&m);
+    const json_t *device = json_object_get(json, "device");
+    ops = json_object_get(json_object_get(json, "machine"), "op_ms");
+    CHECK(json_number_value(json_object_get(ops, "attention")) == 10);
+    CHECK_EQ(json_integer_value(json_object_get(device, "upload_bytes")), 200);
+    CHECK(json_number_value(json_object_get(device, "upload_bytes_per_step")) == 12.5);
+    CHECK_EQ(json_integer_value(json_object_get(device, "upload_steps")), 2);
+    CHECK(json_number_value(json_object_get(device, "waits_per_step")) == 1);
+    CHECK_EQ(json_integer_value(json_object_get(device, "allocations")), 6);
+    CHECK(json_number_value(json_object_get(device, "launches_per_step")) == 2.5);
+    CHECK(json_number_value(json_object_get(device, "graph_launches_per_step")) == 0.75);
+    CHECK_EQ(json_integer_value(json_object_get(device, "captures")), 4);
+    CHECK(json_number_value(json_object_get(device, "idle_us_per_step")) == 2);
+    CHECK_EQ(json_integer_value(json_object_get(json_object_get(json, "machine"), "timed_steps")),
+             4);
+    json_decref(json);
+}
+
 static cop_status check_round_trip(void *context, const json_t *line) {
     const json_t *stored = json_object_get(line, "metrics");
     CHECK(json_equal((json_t *)stored, context));
@@ -451,6 +482,7 @@ int main(void) {
     RUN(test_another_manifest_is_refused_by_name);
     RUN(test_cell_keys_ignore_the_order_of_members);
     RUN(test_nan_becomes_null_with_a_reason);
+    RUN(test_what_a_device_did_is_told_by_the_step);
     RUN(test_doubles_survive_the_file);
     RUN(test_every_metric_is_documented);
     RUN(test_ceilings_are_plausible);

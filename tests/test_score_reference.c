@@ -96,7 +96,12 @@ static void run_rows(runner *r, cop_node node, const int32_t *ids, uint32_t n, u
         r->request[i] =
             (cop_sample_request){.row = i, .top_p = 1, .forced = at + 1 < n ? ids[at + 1] : -1};
     }
-    cop_step step = {rows, r->token, r->position, r->segment, r->offset, cop_plan_view(r->plan)};
+    cop_step step = {.n_rows = rows,
+                     .token = r->token,
+                     .position = r->position,
+                     .segment = r->segment,
+                     .offset = r->offset,
+                     .plan = cop_plan_view(r->plan)};
     CHECK_OK(cop_forward(&cop_backend_cpu, r->backend, r->shape, &step, r->request, rows, r->sample,
                          NULL));
     for (uint32_t i = 0; i < rows; i++)

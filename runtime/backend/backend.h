@@ -52,10 +52,10 @@ typedef struct cop_backend_options {
     uint32_t n_pages, page_tokens;
     cop_table_capacity capacity; /* of the plan's tables; cpu borrows them and does not ask */
     cop_products_mode products;
-    uint32_t device;       /* which of several; 0: the first */
-    bool eager;            /* cuda: queue every operation, capture no graph */
-    uint32_t time_every;   /* cuda: every so many steps are timed operation by operation with
-                              events; 0: none. cpu times every step. */
+    uint32_t device;     /* which of several; 0: the first */
+    bool eager;          /* cuda: queue every operation, capture no graph */
+    uint32_t time_every; /* cuda: every so many steps are timed operation by operation with
+                            events; 0: none. cpu times every step. */
 } cop_backend_options;
 
 /* The token of a row is the one that the step before it samples: of the request that named the same
@@ -171,7 +171,8 @@ typedef struct cop_backend_ops {
     const char *(*describe)(const cop_backend *backend);
     cop_products_mode (*products)(const cop_backend *backend); /* the one in use */
 
-    /* Requests are borrowed until their samples are taken. *queued: nothing but step_end is to be called. */
+    /* Requests are borrowed until their samples are taken. *queued: nothing but step_end is to be
+     * called. */
     cop_status (*step_begin)(cop_backend *backend, const cop_step *step,
                              const cop_sample_request *requests, uint32_t n_requests, bool *queued);
     cop_status (*embed)(cop_backend *backend); /* X = embedding rows */
@@ -207,5 +208,11 @@ typedef struct cop_backend_ops {
 
 extern const cop_backend_ops cop_backend_cpu;
 
-/* "cpu" is built in; any other name is looked up as a module beside the command. */
+/* "cpu" is built in; any other name is looked up as a module beside the command, whose table must
+ * bear that name. */
 cop_status cop_backend_find(const char *name, const cop_backend_ops **out);
+
+/* What its times are: "wall", measured; "virtual", of a cost model; "emulated", of a stand-in on
+ * the host for a device (a name that ends in _emulated), whose times mean nothing. Results and
+ * reports label all but the first. */
+const char *cop_backend_clock(const cop_backend_ops *ops);

@@ -26,6 +26,14 @@ cop_status cop_products_mode_parse(const char *name, cop_products_mode *out) {
     return COP_FAIL(COP_ERR_USAGE, "products \"%.40s\": use default, invariant or fast", name);
 }
 
+const char *cop_backend_clock(const cop_backend_ops *ops) {
+    static const char suffix[] = "_emulated";
+    const size_t bytes = strlen(ops->name), tail = sizeof suffix - 1;
+    if (bytes >= tail && strcmp(ops->name + bytes - tail, suffix) == 0)
+        return "emulated";
+    return ops->virtual_clock ? "virtual" : "wall";
+}
+
 static cop_status check_name(const char *name) {
     const size_t bytes = strlen(name);
     if (bytes == 0 || bytes > NAME_BYTES_MAX ||
@@ -62,9 +70,11 @@ cop_status cop_backend_find(const char *name, const cop_backend_ops **out) {
     if (access(path, F_OK) != 0)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "there is no backend \"%s\" here: cpu is built in, and the module %s does "
-                        "not exist; build that module and put it beside the command, or use "
-                        "backend cpu",
-                        name, path);
+                        "not exist; %s, or use backend cpu",
+                        name, path,
+                        strcmp(name, "cuda") == 0
+                            ? "configure and build where the CUDA toolkit's nvcc is on PATH"
+                            : "build that module and put it beside the command");
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!module)
         return COP_FAIL(COP_ERR_UNSUPPORTED, "backend module %s cannot be opened: %s", path,
@@ -81,6 +91,14 @@ cop_status cop_backend_find(const char *name, const cop_backend_ops **out) {
                                : "%s is no backend module: it does not export cop_backend_module "
                                  "(interface number %d)",
                         path, COP_BACKEND_ABI);
+    }
+    if (strcmp(ops->name, name) != 0) { /* a stand-in must not pass for what it stands in for */
+        cop_status status = COP_FAIL(COP_ERR_UNSUPPORTED,
+                                     "backend module %s calls itself \"%.40s\": give the file its "
+                                     "own name",
+                                     path, ops->name);
+        dlclose(module);
+        return status;
     }
     *out = ops; /* the module stays open until the process ends: its table is in use */
     return COP_OK;

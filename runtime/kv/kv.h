@@ -68,6 +68,7 @@ cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_no
 
 void cop_kv_retain(cop_kv *kv, cop_node node);
 void cop_kv_release(cop_kv *kv, cop_node node); /* COP_NODE_NONE and the root are fine */
+uint32_t cop_kv_references(const cop_kv *kv, cop_node node); /* holders and children */
 
 /* Reading. A node's chunk state is that of plan.h's fold at the node's first token. */
 typedef struct cop_node_info {

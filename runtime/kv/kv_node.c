@@ -149,6 +149,10 @@ void cop_kv_release(cop_kv *kv, cop_node node) {
     }
 }
 
+uint32_t cop_kv_references(const cop_kv *kv, cop_node node) {
+    return kv->nodes[node].holders + kv->nodes[node].children;
+}
+
 /* The nodes from below `below` down to `tail` into kv->path; returns their number. */
 static uint32_t path_between(cop_kv *kv, cop_node below, cop_node tail) {
     const uint32_t n = kv->nodes[tail].depth - kv->nodes[below].depth;

@@ -69,7 +69,7 @@ struct cop_plan {
     cop_plan_stats stats;
     uint64_t epoch, stamp;
     uint64_t cleared; /* steps when the changes were last cleared */
-    bool pending; /* something changed since the tables were last made */
+    bool pending;     /* something changed since the tables were last made */
 
     cop_slot *slots; /* decode slots, then prefill slots from max_decode_slots on */
     cop__plan_slot *slot_state;

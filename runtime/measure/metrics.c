@@ -46,10 +46,15 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->tokens_critical_path += b->tokens_critical_path;
     a->tokens_reprefilled += b->tokens_reprefilled;
     a->tokens_reused += b->tokens_reused;
+    a->tokens_prefix_reused += b->tokens_prefix_reused;
+    a->prefix_lookups += b->prefix_lookups;
+    a->prefix_hits += b->prefix_hits;
+    a->prefix_evicted += b->prefix_evicted;
     a->tokens_pruned += b->tokens_pruned;
     a->tokens_dropped += b->tokens_dropped;
     a->steps_forward += b->steps_forward;
     a->rows += b->rows;
+    a->rows_taken_back += b->rows_taken_back;
     a->forks += b->forks;
     a->joins += b->joins;
     a->prunes += b->prunes;
@@ -69,8 +74,17 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->kv_tiles += b->kv_tiles;
     for (unsigned op = 0; op < sizeof a->op_ns / sizeof a->op_ns[0]; op++)
         a->op_ns[op] += b->op_ns[op];
+    a->timed_steps += b->timed_steps;
     a->weight_bytes += b->weight_bytes;
     a->allocations_in_steps += b->allocations_in_steps;
     a->plan_steps_unchanged += b->plan_steps_unchanged;
     a->plan_rebuilds += b->plan_rebuilds;
+    a->upload_bytes += b->upload_bytes;
+    a->upload_steps += b->upload_steps;
+    a->waits += b->waits;
+    a->device_allocations += b->device_allocations;
+    a->launches += b->launches;
+    a->graph_launches += b->graph_launches;
+    a->captures += b->captures;
+    a->device_idle_ns += b->device_idle_ns;
 }

@@ -82,6 +82,7 @@ static json_t *tokens_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "critical_path", m->tokens_critical_path);
     *failed |= set_count(group, "reprefilled", m->tokens_reprefilled);
     *failed |= set_count(group, "reused", m->tokens_reused);
+    *failed |= set_count(group, "prefix_reused", m->tokens_prefix_reused);
     *failed |= set_count(group, "pruned", m->tokens_pruned);
     *failed |= set_count(group, "dropped", m->tokens_dropped);
     *failed |= m->tokens_pruned <= m->tokens_total
@@ -106,6 +107,7 @@ static json_t *steps_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     *failed |= set_count(group, "forward", m->steps_forward);
     *failed |= set_count(group, "rows", m->rows);
+    *failed |= set_count(group, "rows_taken_back", m->rows_taken_back);
     *failed |= set_real(group, "rows_mean", ratio((double)m->rows, (double)m->steps_forward),
                         "no step was run");
     *failed |= set_count(group, "failed_rows", m->failed_rows);
@@ -140,6 +142,9 @@ static json_t *kv_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "append_bytes", m->kv_append_bytes);
     *failed |= set_count(group, "partial_bytes", m->kv_partial_bytes);
     *failed |= set_count(group, "pages_total", m->kv_pages_total);
+    *failed |= set_count(group, "prefix_lookups", m->prefix_lookups);
+    *failed |= set_count(group, "prefix_hits", m->prefix_hits);
+    *failed |= set_count(group, "prefix_evicted", m->prefix_evicted);
     *failed |= set_count(group, "pages_peak", m->kv_pages_peak);
     *failed |= set_count(group, "pages_leaked", m->kv_pages_leaked);
     return group;
@@ -148,14 +153,39 @@ static json_t *kv_group(const cop_metrics *m, int *failed) {
 static json_t *machine_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object(), *ops = json_object();
     for (int op = 0; op < COP_OP_COUNT; op++)
-        *failed |= set_ms(ops, op_names[op], m->op_ns[op]);
+        *failed |= m->timed_steps ? set_ms(ops, op_names[op], m->op_ns[op])
+                                  : set_null(ops, op_names[op], "no step was timed");
     *failed |= json_object_set_new(group, "op_ms", ops);
+    *failed |= set_count(group, "timed_steps", m->timed_steps);
     *failed |= set_count(group, "weight_bytes", m->weight_bytes);
     *failed |= set_real(group, "decode_weight_gbps", m->decode_weight_gbps,
                         "no step had exactly one decode row");
     *failed |= set_count(group, "allocations_in_steps", m->allocations_in_steps);
     *failed |= set_count(group, "plan_steps_unchanged", m->plan_steps_unchanged);
     *failed |= set_count(group, "plan_rebuilds", m->plan_rebuilds);
+    return group;
+}
+
+static json_t *device_group(const cop_metrics *m, int *failed) {
+    static const char none[] = "no step was run";
+    json_t *group = json_object();
+    const double steps = (double)m->steps_forward;
+    *failed |= set_count(group, "upload_bytes", m->upload_bytes);
+    *failed |=
+        set_real(group, "upload_bytes_per_step", ratio((double)m->upload_bytes, steps), none);
+    *failed |= set_count(group, "upload_steps", m->upload_steps);
+    *failed |= set_count(group, "waits", m->waits);
+    *failed |= set_real(group, "waits_per_step", ratio((double)m->waits, steps), none);
+    *failed |= set_count(group, "allocations", m->device_allocations);
+    *failed |= set_count(group, "launches", m->launches);
+    *failed |= set_real(group, "launches_per_step", ratio((double)m->launches, steps), none);
+    *failed |= set_count(group, "graph_launches", m->graph_launches);
+    *failed |=
+        set_real(group, "graph_launches_per_step", ratio((double)m->graph_launches, steps), none);
+    *failed |= set_count(group, "captures", m->captures);
+    *failed |= set_ms(group, "idle_ms", m->device_idle_ns);
+    *failed |=
+        set_real(group, "idle_us_per_step", ratio((double)m->device_idle_ns / 1e3, steps), none);
     return group;
 }
 
@@ -173,6 +203,7 @@ json_t *cop_metrics_to_json(const cop_metrics *metrics) {
     failed |= json_object_set_new(root, "branches", branches_group(metrics, &failed));
     failed |= json_object_set_new(root, "kv", kv_group(metrics, &failed));
     failed |= json_object_set_new(root, "machine", machine_group(metrics, &failed));
+    failed |= json_object_set_new(root, "device", device_group(metrics, &failed));
     if (!failed)
         return root;
     json_decref(root);

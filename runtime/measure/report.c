@@ -12,6 +12,7 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
                         bool timelines) {
     bool samples = strcmp(section->group, "samples") == 0;
     cop__report_section_words(html, section);
+    cop__report_clock(html, section);
     if (samples)
         cop__report_samples(html, section);
     else
@@ -23,6 +24,7 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, section);
     cop__report_kv_bars(html, section);
+    cop__report_device(html, section);
     if (timelines)
         cop__report_timelines(html, report, section, PROBLEMS_WITH_TIMELINES);
     cop__report_details(html, report, section);
@@ -35,6 +37,7 @@ static void put_set_section(cop__html *html, const cop__report *report,
                             const cop__section *section) {
     cop__section run = cop__section_only(section, cop__report_set_run(section));
     cop__report_set_words(html, report, section);
+    cop__report_clock(html, section);
     cop__report_set_answers(html, report, &run);
     cop__report_set_curve(html, report, &run);
     cop__report_set_load(html, section);
@@ -51,6 +54,7 @@ static void put_set_section(cop__html *html, const cop__report *report,
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, &run);
     cop__report_kv_bars(html, &run);
+    cop__report_device(html, &run);
     cop__report_details(html, report, &run);
     cop__report_cells(html, section);
 }

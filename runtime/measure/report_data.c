@@ -56,8 +56,10 @@ const char *cop__json_text_at(const cop__report *report, const json_t *object, c
     return copy ? copy : otherwise;
 }
 
-/* "model", as a name or as an object that has one. */
+/* "model", as a name or as an object that has one; a switch that is on is its own name. */
 static const char *name_at(const cop__report *report, const json_t *line, const char *key) {
+    if (json_is_true(json_object_get(line, key)))
+        return key;
     const char *text = cop__json_text_at(report, line, key, "");
     return *text ? text : cop__json_text_at(report, json_object_get(line, key), "name", "");
 }
@@ -75,7 +77,9 @@ static const char *setting_of(const cop__report *report, const json_t *line) {
                 {"arithmetic", "", 64},
                 {"compute", "", 64},
                 {"backend", "", 64},
-                {"device", "", 64},
+                {"device", "", 96},
+                {"products", " products", 16},
+                {"eager", "", 16},
                 {"isa", "", 64},
                 {"threads", " threads", 16},
                 {"clock", "", 64}};
@@ -231,6 +235,39 @@ static void put_control_first(cop__section *section) {
     section->control = 0;
 }
 
+/* Lines of one section agree on it, as on the rest of their setting; what they do not say, the
+ * manifest does. */
+static void find_clock(const cop__report *report, cop__section *section) {
+    const char *clock = cop__json_text_at(report, report->manifest, "config.clock", "wall");
+    clock = cop__json_text_at(report, report->manifest, "clock", clock);
+    const cop__cell *any = NULL;
+    for (uint32_t i = 0; i < COP_METHODS_MAX * COP_PROBLEMS_MAX && !any; i++)
+        any = section->cells[i];
+    const char *said = any ? cop__json_text_at(report, any->line, "clock", "") : "";
+    section->clock = *said ? said : clock;
+}
+
+/* A time that was not measured must be told from one that was wherever it stands, in a table, a
+ * plot or a sentence: all of them name the method. */
+static cop_status label_methods(const cop__report *report, cop__section *section) {
+    if (cop__section_is_measured(section))
+        return COP_OK;
+    for (uint32_t m = 0; m < section->n_methods; m++) {
+        const size_t bytes = strlen(section->clock) + strlen(section->methods[m]) + 3;
+        char *name = cop_arena_calloc(report->arena, bytes, 1);
+        if (!name)
+            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the report of %s", report->folder);
+        snprintf(name, bytes, "%s: %s", section->clock, section->methods[m]);
+        section->methods[m] = name;
+        for (uint32_t p = 0; p < section->n_problems; p++) {
+            cop__cell *cell = cop__section_cell(section, p, m);
+            if (cell)
+                cell->method = section->methods[m];
+        }
+    }
+    return COP_OK;
+}
+
 static cop_status keep_line(void *context, const json_t *line) {
     cop__report *report = context;
     report->n_lines++;
@@ -249,6 +286,8 @@ cop_status cop__report_load(const char *folder, cop__report *out) {
     for (size_t i = 0; status == COP_OK && i < out->n_sections; i++) {
         cop__section *section = out->sections[i];
         put_control_first(section);
+        find_clock(out, section);
+        status = label_methods(out, section);
         for (uint32_t p = 0; p < section->n_problems; p++)
             section->n_common += cop__section_is_common(section, p);
     }
@@ -295,6 +334,21 @@ bool cop__section_is_common(const cop__section *section, uint32_t problem) {
         if (!cop__section_cell(section, problem, m))
             return false;
     return true;
+}
+
+bool cop__section_is_measured(const cop__section *section) {
+    return strcmp(section->clock, "wall") == 0;
+}
+
+bool cop__section_has_device(const cop__section *section) {
+    for (uint32_t p = 0; p < section->n_problems; p++)
+        for (uint32_t m = 0; m < section->n_methods; m++) {
+            const cop__cell *cell = cop__section_cell(section, p, m);
+            for (int f = COP_FIG_DEVICE_FIRST; cell && f <= COP_FIG_DEVICE_LAST; f++)
+                if (cell->value[f] > 0)
+                    return true;
+        }
+    return false;
 }
 
 double cop__section_mean(const cop__section *section, uint32_t method, cop__figure figure) {

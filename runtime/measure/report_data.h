@@ -18,6 +18,7 @@
 typedef enum cop__unit {
     COP_UNIT_COUNT,
     COP_UNIT_MS,
+    COP_UNIT_US,
     COP_UNIT_SECONDS, /* of a value in ms */
     COP_UNIT_BYTES,
     COP_UNIT_RATIO, /* "0.81 x" */
@@ -98,7 +99,30 @@ typedef enum cop__unit {
       "weight bytes / time, of the steps with exactly one decode row")                             \
     X(ALLOCATIONS, "machine.allocations_in_steps", COUNT, "allocations in the step loop; 0")       \
     X(PLAN_UNCHANGED, "machine.plan_steps_unchanged", COUNT, "steps that kept the last plan")      \
-    X(PLAN_REBUILDS, "machine.plan_rebuilds", COUNT, "plans built from scratch")
+    X(PLAN_REBUILDS, "machine.plan_rebuilds", COUNT, "plans built from scratch")                   \
+    X(TIMED_STEPS, "machine.timed_steps", COUNT, "steps timed operation by operation; cpu: all")   \
+    X(OP_EMBED, "machine.op_ms.embed", MS, "embedding rows, timed steps")                          \
+    X(OP_NORM, "machine.op_ms.norm", MS, "norms, timed steps")                                     \
+    X(OP_PRODUCT, "machine.op_ms.product", MS, "matrix products but logits, timed steps")          \
+    X(OP_APPEND, "machine.op_ms.append", MS, "rotary embedding and KV stores, timed steps")        \
+    X(OP_ATTENTION, "machine.op_ms.attention", MS, "attention, timed steps")                       \
+    X(OP_ACT, "machine.op_ms.act", MS, "the activation, timed steps")                              \
+    X(OP_LOGITS, "machine.op_ms.logits", MS, "the output product, timed steps")                    \
+    X(OP_SAMPLE, "machine.op_ms.sample", MS, "samplers, timed steps")                              \
+    X(UPLOAD, "device.upload_bytes", BYTES, "bytes sent to the device for steps")                  \
+    X(UPLOAD_STEP, "device.upload_bytes_per_step", BYTES, "upload bytes / forward passes")         \
+    X(UPLOAD_STEPS, "device.upload_steps", COUNT, "steps for which any byte was sent")             \
+    X(WAITS, "device.waits", COUNT, "calls that waited for the device")                            \
+    X(WAITS_STEP, "device.waits_per_step", COUNT, "waits / forward passes; 1")                     \
+    X(DEVICE_ALLOCATIONS, "device.allocations", COUNT,                                             \
+      "allocations of device or pinned memory inside the step loop; 0")                            \
+    X(LAUNCHES, "device.launches", COUNT, "kernels launched one by one")                           \
+    X(LAUNCHES_STEP, "device.launches_per_step", COUNT, "launches / forward passes")               \
+    X(GRAPHS, "device.graph_launches", COUNT, "captured graphs launched")                          \
+    X(GRAPHS_STEP, "device.graph_launches_per_step", COUNT, "graph launches / forward passes")     \
+    X(CAPTURES, "device.captures", COUNT, "graphs captured")                                       \
+    X(IDLE, "device.idle_ms", MS, "between the end of a step and the begin of the next")           \
+    X(IDLE_STEP, "device.idle_us_per_step", US, "idle / forward passes")
 
 typedef enum cop__figure {
 #define COP_FIGURE_ENUM(name, path, unit, text) COP_FIG_##name,
@@ -107,7 +131,12 @@ typedef enum cop__figure {
         COP_FIG_COUNT,
 } cop__figure;
 
-enum { COP_FIG_TERM_FIRST = COP_FIG_PREFILL, COP_FIG_TERM_LAST = COP_FIG_HOST };
+enum {
+    COP_FIG_TERM_FIRST = COP_FIG_PREFILL,
+    COP_FIG_TERM_LAST = COP_FIG_HOST,
+    COP_FIG_DEVICE_FIRST = COP_FIG_UPLOAD,
+    COP_FIG_DEVICE_LAST = COP_FIG_IDLE_STEP,
+};
 
 typedef struct cop__figure_info {
     const char *name, *text;
@@ -170,6 +199,7 @@ enum { COP_METHODS_MAX = 32, COP_PROBLEMS_MAX = 400 };
 
 typedef struct cop__section {
     const char *group, *setting;
+    const char *clock; /* "wall"; any other is named before each method, in every table and plot */
     const char *methods[COP_METHODS_MAX];     /* the control first, then as they appeared */
     const char *problems[COP_PROBLEMS_MAX];   /* as they appeared */
     uint32_t n_methods, n_problems, left_out; /* left_out: cells beyond these limits */
@@ -201,6 +231,9 @@ const char *cop__section_noun(const cop__section *section);
 /* A view of one problem alone; borrows the section's cells. */
 cop__section cop__section_only(const cop__section *section, uint32_t problem);
 bool cop__section_is_common(const cop__section *section, uint32_t problem);
+bool cop__section_is_measured(const cop__section *section); /* its clock is the wall's */
+/* Was there a device with memory of its own: is one of its counts not 0? */
+bool cop__section_has_device(const cop__section *section);
 
 /* Mean over the problems that every method completed; NaN when one of them lacks the figure. */
 double cop__section_mean(const cop__section *section, uint32_t method, cop__figure figure);

@@ -94,6 +94,10 @@ const char *cop__number(double value, cop__unit unit, char text[COP_NUMBER_BYTES
         group_digits(value, decimals_of(value), text);
         suffix = " ms";
         break;
+    case COP_UNIT_US:
+        group_digits(value, decimals_of(value), text);
+        suffix = " µs";
+        break;
     case COP_UNIT_SECONDS:
         group_digits(value / 1e3, value >= 1e5 ? 1 : value >= 1e4 ? 2 : 3, text);
         suffix = " s";

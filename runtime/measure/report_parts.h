@@ -7,6 +7,7 @@
 /* report_text.c: what was measured on what, warnings, findings; definitions and provenance. */
 void cop__report_headline(cop__html *html, const cop__report *report);
 void cop__report_section_words(cop__html *html, const cop__section *section);
+void cop__report_clock(cop__html *html, const cop__section *section); /* nothing when measured */
 void cop__report_bandwidth(cop__html *html, const cop__report *report, const cop__section *section);
 void cop__report_definitions(cop__html *html);
 void cop__report_provenance(cop__html *html, const cop__report *report);
@@ -43,6 +44,9 @@ void cop__report_cells(cop__html *html, const cop__section *section);
 /* report_bars.c */
 void cop__report_time_bars(cop__html *html, const cop__section *section);
 void cop__report_kv_bars(cop__html *html, const cop__section *section);
+
+/* report_device.c: what a device with memory of its own was sent and told; nothing without one. */
+void cop__report_device(cop__html *html, const cop__section *section);
 
 /* report_timeline.c: timelines of some problems, on one scale for all methods of a problem. */
 void cop__report_timelines(cop__html *html, const cop__report *report, const cop__section *section,

@@ -319,7 +319,10 @@ void cop__report_details(cop__html *html, const cop__report *report, const cop__
         cop__html_put(html, "</th>");
     }
     cop__html_put(html, "</tr></thead><tbody>\n");
+    const bool device = cop__section_has_device(section);
     for (int f = 0; f < COP_FIG_COUNT; f++) {
+        if (!device && f >= COP_FIG_DEVICE_FIRST && f <= COP_FIG_DEVICE_LAST)
+            continue;
         const cop__figure_info *info = cop__figure_info_of((cop__figure)f);
         cop__html_printf(html, "<tr><td><a href=\"#%s\"><code>%s</code></a></td>", info->name,
                          info->name);

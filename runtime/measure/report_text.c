@@ -36,7 +36,8 @@ static bool is_invalid(const cop__cell *cell) {
 }
 
 static bool is_leaking(const cop__cell *cell) {
-    return cell->value[COP_FIG_PAGES_LEAKED] > 0 || cell->value[COP_FIG_ALLOCATIONS] > 0;
+    return cell->value[COP_FIG_PAGES_LEAKED] > 0 || cell->value[COP_FIG_ALLOCATIONS] > 0 ||
+           cell->value[COP_FIG_DEVICE_ALLOCATIONS] > 0;
 }
 
 static bool is_drifting(const cop__cell *cell) {
@@ -80,16 +81,28 @@ static bool model_is_random(const cop__report *report) {
            json_is_true(cop__json_at(report->manifest, "random")) || any_cell(report, is_random);
 }
 
-static void put_warnings(cop__html *html, const cop__report *report, bool is_virtual) {
+static bool any_clock(const cop__report *report, const char *clock) {
+    for (size_t i = 0; i < report->n_sections; i++)
+        if (strcmp(report->sections[i]->clock, clock) == 0)
+            return true;
+    return false;
+}
+
+static void put_warnings(cop__html *html, const cop__report *report) {
     if (model_is_random(report))
         cop__html_put(html, "<p class=\"warn\"><b>RANDOM WEIGHTS.</b> The model's shape is real, "
                             "its weights are random numbers: texts, answers and log-probabilities "
                             "mean nothing. Times, passes and bytes do, since they depend on the "
                             "shape alone.</p>\n");
-    if (is_virtual)
-        cop__html_put(html, "<p class=\"warn\"><b>VIRTUAL CLOCK.</b> No time in this report was "
-                            "measured: a cost model of the described device advanced the clock."
-                            "</p>\n");
+    if (any_clock(report, "virtual"))
+        cop__html_put(html, "<p class=\"warn\"><b>VIRTUAL CLOCK.</b> No time under a method named "
+                            "<i>virtual</i> was measured: a cost model of the described device "
+                            "advanced the clock.</p>\n");
+    if (any_clock(report, "emulated"))
+        cop__html_put(html, "<p class=\"warn\"><b>EMULATED DEVICE.</b> A program on the host stood "
+                            "in for the device of every method named <i>emulated</i>. Tokens, "
+                            "bytes and counts are what the device's code does; its times mean "
+                            "nothing.</p>\n");
     if (json_is_true(cop__json_at(report->manifest, "environment.coppice.sanitized")))
         cop__html_put(html, "<p class=\"warn\"><b>Sanitized build.</b> Times are not "
                             "representative.</p>\n");
@@ -134,9 +147,42 @@ static void put_what(cop__html *html, const cop__report *report) {
     cop__html_put(html, ". ");
 }
 
+static void put_machine(cop__html *html, const cop__report *report) {
+    const char *backend = first_of(report, (const char *const[]){"backend", NULL});
+    const char *device = first_of(report, (const char *const[]){"device", NULL});
+    const char *cpu = first_of(report, (const char *const[]){"environment.cpu.model", NULL});
+    if (*device && strcmp(backend, "cpu") != 0) {
+        put_fact(html, ", on", device, "");
+        put_fact(html, ", backend", backend, "");
+        put_fact(html, " with", first_of(report, (const char *const[]){"products", NULL}),
+                 " products");
+        if (json_is_true(cop__json_at(report->manifest, "eager")))
+            cop__html_put(html, ", <b>eager</b> (no captured graphs)");
+        put_fact(html, ", host", cpu, "");
+        return;
+    }
+    put_fact(html, ", on", cpu, "");
+    put_fact(html, " with",
+             first_of(report, (const char *const[]){"threads", "config.threads",
+                                                    "environment.cpu.threads", NULL}),
+             " threads");
+    put_fact(html, ", instruction set", first_of(report, (const char *const[]){"isa", NULL}), "");
+}
+
+static void put_times(cop__html *html, const cop__report *report) {
+    bool measured = false, other = false;
+    for (size_t i = 0; i < report->n_sections; i++) {
+        measured |= cop__section_is_measured(report->sections[i]);
+        other |= !cop__section_is_measured(report->sections[i]);
+    }
+    cop__html_printf(html, ". Times are <b>%s</b>.</p>\n",
+                     !other     ? "measured wall clock"
+                     : measured ? "measured wall clock, except where a method's name says otherwise"
+                     : any_clock(report, "emulated") ? "emulated: they mean nothing"
+                                                     : "virtual");
+}
+
 void cop__report_headline(cop__html *html, const cop__report *report) {
-    const char *clock = first_of(report, (const char *const[]){"clock", "config.clock", NULL});
-    bool is_virtual = strcmp(clock, "virtual") == 0;
     bool random = model_is_random(report);
     cop__html_put(html, "<h1>");
     cop__html_text_cut(
@@ -160,16 +206,9 @@ void cop__report_headline(cop__html *html, const cop__report *report) {
              first_of(report, (const char *const[]){"arithmetic", "compute", "config.compute",
                                                     "config.arithmetic", NULL}),
              "");
-    put_fact(html, ", on", first_of(report, (const char *const[]){"environment.cpu.model", NULL}),
-             "");
-    put_fact(html, " with",
-             first_of(report, (const char *const[]){"threads", "config.threads",
-                                                    "environment.cpu.threads", NULL}),
-             " threads");
-    put_fact(html, ", instruction set", first_of(report, (const char *const[]){"isa", NULL}), "");
-    cop__html_printf(html, ". Times are <b>%s</b>.</p>\n",
-                     is_virtual ? "virtual" : "measured wall clock");
-    put_warnings(html, report, is_virtual);
+    put_machine(html, report);
+    put_times(html, report);
+    put_warnings(html, report);
 }
 
 /* Generated and forced tokens agree over the methods on every problem that all completed. */
@@ -234,6 +273,14 @@ static void put_repeats(cop__html *html, const cop__section *section) {
                          least, most);
 }
 
+void cop__report_clock(cop__html *html, const cop__section *section) {
+    if (cop__section_is_measured(section))
+        return;
+    cop__html_put(html, "<p class=\"warn\">The clock of this section is <b>");
+    cop__html_text_cut(html, section->clock, 32);
+    cop__html_put(html, "</b>: no time below was measured.</p>\n");
+}
+
 /* How fast one sequence read the weights, and how much of what this machine can read that is. */
 void cop__report_bandwidth(cop__html *html, const cop__report *report,
                            const cop__section *section) {
@@ -241,7 +288,7 @@ void cop__report_bandwidth(cop__html *html, const cop__report *report,
     double gbps = cop__section_mean(section, row, COP_FIG_WEIGHT_GBPS);
     const json_t *ceiling = cop__json_at(report->manifest, "ceilings.read_gbps");
     char read[COP_NUMBER_BYTES], most[COP_NUMBER_BYTES], share[COP_NUMBER_BYTES];
-    if (!isfinite(gbps))
+    if (!isfinite(gbps) || !cop__section_is_measured(section))
         return;
     cop__html_put(html, "<p>Decoding one sequence (<b>");
     cop__html_text_cut(html, section->methods[row], 40);
@@ -255,8 +302,12 @@ void cop__report_bandwidth(cop__html *html, const cop__report *report,
             cop__number(gbps / json_number_value(ceiling), COP_UNIT_SHARE, share),
             cop__number(json_number_value(ceiling), COP_UNIT_GBPS, most));
     else
-        cop__html_put(html, ". What the machine can read at most was not measured in this run; "
-                            "<code>coppice info --measure</code> tells it.</p>\n");
+        cop__html_printf(html,
+                         ". What the %s can read at most was not measured in this run; <code>%s"
+                         "</code> tells it.</p>\n",
+                         cop__section_has_device(section) ? "device" : "machine",
+                         cop__section_has_device(section) ? "bench/gpu.sh"
+                                                          : "coppice info --measure");
 }
 
 void cop__report_section_words(cop__html *html, const cop__section *section) {

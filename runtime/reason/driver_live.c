@@ -311,23 +311,40 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     return COP_OK;
 }
 
-static void live_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+/* The request for the branch's token number `said`, from 0. */
+static void fill_request(cop_live *live, cop_live_record *record, uint32_t said,
                          cop_sample_request *request) {
-    cop_live *live = (cop_live *)driver;
     const cop_live_options *o = &live->options;
-    cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
     request->temperature = o->temperature;
     request->top_k = o->top_k;
     request->top_p = o->top_p;
     request->min_p = o->min_p;
     for (uint32_t i = 0; i < o->n_script; i++) {
         const cop_script *script = &o->script[i];
-        if (strcmp(script->path, record->path_text) == 0 && record->n_said < script->n) {
-            record->bias = (cop_logit_bias){script->ids[record->n_said], 1e6f};
-            request->bias = &record->bias;
+        if (strcmp(script->path, record->path_text) == 0 && said < script->n) {
+            /* Two steps may be out at once. */
+            cop_logit_bias *bias = &record->bias[said % 2];
+            *bias = (cop_logit_bias){script->ids[said], 1e6f};
+            request->bias = bias;
             request->n_bias = 1;
         }
     }
+}
+
+static void live_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                         cop_sample_request *request) {
+    cop_live *live = (cop_live *)driver;
+    cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
+    fill_request(live, record, record->n_said, request);
+}
+
+/* What a branch is asked for does not hang on its last token; a tag in it takes the guess back. */
+static bool live_request_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                               cop_sample_request *request) {
+    cop_live *live = (cop_live *)driver;
+    cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
+    fill_request(live, record, record->n_said + 1, request);
+    return true;
 }
 
 cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sample,
@@ -549,5 +566,8 @@ static cop_status live_token_taken(cop_driver *driver, cop_engine *engine, cop_b
     return spend(live, engine, record->sample);
 }
 
-static const cop_driver live_ops = {0, live_start, live_request, live_token_taken,
-                                    cop__live_joined};
+static const cop_driver live_ops = {.start = live_start,
+                                    .request = live_request,
+                                    .request_ahead = live_request_ahead,
+                                    .token = live_token_taken,
+                                    .joined = cop__live_joined};

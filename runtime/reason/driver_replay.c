@@ -196,6 +196,13 @@ static cop_status replay_start(cop_driver *driver, cop_engine *engine, uint32_t 
     return proceed(r, engine, 0);
 }
 
+static void force(const cop_replay *r, const replay_op *op, uint32_t at,
+                  cop_sample_request *request) {
+    request->forced = r->flat[at];
+    request->forced_next = r->flat + at + 1;
+    request->n_forced_next = op->end - at - 1;
+}
+
 static void replay_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                            cop_sample_request *request) {
     cop_replay *r = (cop_replay *)driver;
@@ -203,7 +210,19 @@ static void replay_request(cop_driver *driver, const cop_engine *engine, cop_bra
     const replay_op *op = current(r, s);
     request->temperature = 1;
     if (op && op->n_paths == 0)
-        request->forced = r->flat[s->at];
+        force(r, op, s->at, request);
+}
+
+/* Where the text ends the guess is wrong, and is taken back. */
+static bool replay_request_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                                 cop_sample_request *request) {
+    cop_replay *r = (cop_replay *)driver;
+    replay_stream *s = &r->streams[cop_engine_branch(engine, branch).data];
+    const replay_op *op = current(r, s);
+    request->temperature = 1;
+    if (op && op->n_paths == 0 && s->at + 1 < op->end)
+        force(r, op, s->at + 1, request);
+    return true;
 }
 
 static cop_status replay_token(cop_driver *driver, cop_engine *engine, cop_branch branch,
@@ -302,7 +321,11 @@ cop_status cop_replay_create(const cop_trajectory *trajectory, const cop_replay_
     cop_replay *r = cop_calloc(1, sizeof *r);
     if (!r)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory to replay");
-    r->driver = (cop_driver){0, replay_start, replay_request, replay_token, replay_joined};
+    r->driver = (cop_driver){.start = replay_start,
+                             .request = replay_request,
+                             .request_ahead = replay_request_ahead,
+                             .token = replay_token,
+                             .joined = replay_joined};
     r->options = *options;
     cop_status status = build(r, trajectory);
     if (status != COP_OK) {

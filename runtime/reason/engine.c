@@ -27,7 +27,7 @@ static cop_status check_options(cop_engine_options *o) {
         return COP_FAIL(COP_ERR_CONFIG, "max_rows is %u, fewer than max_branches, %u", o->max_rows,
                         o->max_branches);
     if (!o->max_segments)
-        o->max_segments = o->n_pages + 2 * o->max_branches + 64;
+        o->max_segments = o->n_pages + 2 * o->max_branches + 64 + cop__engine_prefix_entries(o);
     return COP_OK;
 }
 
@@ -51,6 +51,7 @@ static cop_status create_parts(cop_engine *e) {
                          .chunk_tokens = o->chunk_tokens,
                          .chunk_tail_tokens = o->chunk_tail_tokens};
     COP_TRY(cop_kv_create(&kv, &e->kv));
+    COP_TRY(cop__engine_prefix_create(e));
     cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
                              .tile_slots = o->tile_slots,
                              .chunk_tokens = o->chunk_tokens,
@@ -88,9 +89,12 @@ static cop_status create_arrays(cop_engine *e) {
     e->seen = cop_calloc(cop_cost_scratch_words(o->max_segments, o->n_pages), sizeof *e->seen);
     e->segment_step = cop_calloc(o->max_segments, sizeof *e->segment_step);
     e->segment_tokens = cop_calloc(o->max_segments, sizeof *e->segment_tokens);
-    e->branches = cop_calloc(o->max_branches, sizeof *e->branches);
-    e->free_ids = cop_calloc(o->max_branches, sizeof *e->free_ids);
-    e->order = cop_calloc(o->max_branches, sizeof *e->order);
+    e->max_fillers = cop__engine_prefix_fillers(o);
+    const uint32_t records = o->max_branches + e->max_fillers;
+    e->branches = cop_calloc(records, sizeof *e->branches);
+    e->free_ids = cop_calloc(records, sizeof *e->free_ids);
+    e->fillers = cop_calloc(e->max_fillers + 1, sizeof *e->fillers);
+    e->oldest = e->newest = COP_BRANCH_NONE;
     e->max_problems = o->max_branches < MAX_PROBLEMS ? o->max_branches : MAX_PROBLEMS;
     e->problems = cop_calloc(e->max_problems, sizeof *e->problems);
     e->token = cop_calloc(o->max_rows, sizeof *e->token);
@@ -101,21 +105,25 @@ static cop_status create_arrays(cop_engine *e) {
     e->row_view = cop_calloc(o->max_rows, sizeof *e->row_view);
     e->decode_slot = cop_calloc(o->max_branches, sizeof *e->decode_slot);
     e->decode_branch = cop_calloc(o->max_branches, sizeof *e->decode_branch);
-    e->runs = cop_calloc(o->max_branches, sizeof *e->runs);
-    e->plan_runs = cop_calloc(o->max_branches, sizeof *e->plan_runs);
-    e->requests = cop_calloc(o->max_branches, sizeof *e->requests);
-    e->request_branch = cop_calloc(o->max_branches, sizeof *e->request_branch);
-    e->request_serial = cop_calloc(o->max_branches, sizeof *e->request_serial);
+    e->candidates = cop_calloc(o->max_branches, sizeof *e->candidates);
+    e->runs = cop_calloc(records, sizeof *e->runs);
+    e->plan_runs = cop_calloc(records, sizeof *e->plan_runs);
+    bool flights = true;
+    for (uint32_t i = 0; i < COP_FLIGHTS_MAX; i++) {
+        cop_flight *f = &e->flights[i];
+        f->requests = cop_calloc(o->max_branches, sizeof *f->requests);
+        f->gives = cop_calloc(o->max_branches, sizeof *f->gives);
+        flights = flights && f->requests && f->gives;
+    }
     e->samples = cop_calloc(o->max_branches, sizeof *e->samples);
-    bool whole = e->seen && e->branches && e->free_ids && e->order && e->problems && e->token &&
+    bool whole = flights && e->seen && e->branches && e->free_ids && e->problems && e->token &&
                  e->position && e->segment && e->offset && e->row_term && e->row_view &&
-                 e->decode_slot && e->decode_branch && e->runs && e->plan_runs && e->requests &&
-                 e->request_branch && e->request_serial && e->samples && e->segment_step &&
-                 e->segment_tokens;
+                 e->decode_slot && e->decode_branch && e->candidates && e->fillers && e->runs &&
+                 e->plan_runs && e->samples && e->segment_step && e->segment_tokens;
     if (!whole)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
-    while (e->n_free < o->max_branches) /* a stack: the first taken is branch 0 */
-        e->free_ids[e->n_free] = o->max_branches - 1 - e->n_free, e->n_free++;
+    while (e->n_free < records) /* a stack: the first taken is branch 0 */
+        e->free_ids[e->n_free] = records - 1 - e->n_free, e->n_free++;
     return COP_OK;
 }
 
@@ -126,6 +134,7 @@ cop_status cop_engine_create(const cop_model *model, const cop_engine_options *o
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine");
     e->options = *options;
     e->model = model;
+    e->profile = (cop_profile){.first = options->profile_first, .last = options->profile_last};
     cop_status status = check_options(&e->options);
     if (status == COP_OK)
         status = create_parts(e);
@@ -142,17 +151,23 @@ cop_status cop_engine_create(const cop_model *model, const cop_engine_options *o
 void cop_engine_destroy(cop_engine *e) {
     if (!e)
         return;
-    void *arrays[] = {e->seen,           e->branches,  e->order,        e->problems,
-                      e->token,          e->position,  e->segment,      e->offset,
-                      e->row_term,       e->row_view,  e->decode_slot,  e->decode_branch,
-                      e->runs,           e->plan_runs, e->requests,     e->request_branch,
-                      e->request_serial, e->samples,   e->segment_step, e->segment_tokens,
-                      e->free_ids};
+    void *arrays[] = {e->seen,         e->branches,       e->problems,      e->token,
+                      e->position,     e->segment,        e->offset,        e->row_term,
+                      e->row_view,     e->decode_slot,    e->decode_branch, e->candidates,
+                      e->fillers,      e->runs,           e->plan_runs,     e->samples,
+                      e->segment_step, e->segment_tokens, e->free_ids};
+    for (uint32_t i = 0; i < COP_FLIGHTS_MAX; i++) {
+        cop_free(e->flights[i].requests);
+        cop_free(e->flights[i].gives);
+    }
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         cop_free(arrays[i]);
+    if (e->profile.on) /* its steps were more than the runs had */
+        e->ops->profile(e->backend, false);
     if (e->backend)
         e->ops->destroy(e->backend);
     cop_plan_destroy(e->plan);
+    cop_prefix_store_destroy(e->store);
     cop_kv_destroy(e->kv);
     cop_free(e);
 }
@@ -172,16 +187,47 @@ static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
     cop_timeline_label(engine->options.timeline, branch->serial, label);
 }
 
-static cop_status too_many(const cop_engine *engine) {
+/* Records that fillers may take are not the branches'. */
+bool cop__engine_is_full(const cop_engine *engine) {
+    return engine->n_free + engine->n_fillers <= engine->max_fillers;
+}
+
+cop_status cop__engine_too_many(const cop_engine *engine) {
     return COP_FAIL(COP_ERR_NO_ROOM, "more than %u branches at once: raise max_branches",
                     engine->options.max_branches);
+}
+
+void cop__engine_list_append(cop_engine *engine, cop_branch id) {
+    cop_branch_record *branch = &engine->branches[id];
+    branch->older = engine->newest;
+    branch->newer = COP_BRANCH_NONE;
+    *(engine->newest == COP_BRANCH_NONE ? &engine->oldest
+                                        : &engine->branches[engine->newest].newer) = id;
+    engine->newest = id;
+}
+
+void cop__engine_list_remove(cop_engine *engine, cop_branch id) {
+    const cop_branch_record *branch = &engine->branches[id];
+    *(branch->older == COP_BRANCH_NONE ? &engine->oldest : &engine->branches[branch->older].newer) =
+        branch->newer;
+    *(branch->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[branch->newer].older) =
+        branch->older;
+}
+
+/* `with`, which stands in no list, takes the place of `old`. */
+void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch with) {
+    cop_branch_record *to = &engine->branches[with];
+    to->older = engine->branches[old].older;
+    to->newer = engine->branches[old].newer;
+    *(to->older == COP_BRANCH_NONE ? &engine->oldest : &engine->branches[to->older].newer) = with;
+    *(to->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[to->newer].older) = with;
 }
 
 static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch parent, cop_node view,
                              cop_branch *out) {
     cop_node node;
-    if (engine->n_free == 0)
-        return too_many(engine);
+    if (cop__engine_is_full(engine))
+        return cop__engine_too_many(engine);
     COP_TRY(cop_kv_open(engine->kv, view, &node));
     cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *branch = &engine->branches[id];
@@ -191,10 +237,11 @@ static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch pa
                                   .serial = engine->next_serial++,
                                   .node = node,
                                   .slot = UINT32_MAX,
-                                  .last_row = UINT32_MAX,
+                                  .row = COP_ROW_NONE,
+                                  .last_row = COP_ROW_NONE,
                                   .first_child = COP_BRANCH_NONE,
                                   .next_sibling = COP_BRANCH_NONE};
-    engine->order[engine->n_order++] = id;
+    cop__engine_list_append(engine, id);
     engine->metrics->branches++;
     *out = id;
     return COP_OK;
@@ -221,11 +268,36 @@ static cop_status pool_full(const cop_engine *engine, const cop_branch_record *b
         engine->options.page_tokens);
 }
 
+/* The queued step that runs ahead has computed this very token. */
+static void confirm_ahead(cop_branch_record *branch, const int32_t *ids, uint32_t offset) {
+    branch->reserved = false;
+    branch->again = (cop_span){ids, 1, offset, branch->next_position, COP_FEED_DECODE};
+    branch->next_position++;
+    branch->from_parent = false;
+}
+
+void cop__engine_take_back(cop_engine *engine, cop_branch_record *branch) {
+    if (!branch->reserved)
+        return;
+    branch->reserved = false;
+    branch->flight = 0;
+    /* The token is the last one of an open segment, so this cannot fail. */
+    cop_kv_retract(engine->kv, branch->node, 1);
+    engine->metrics->rows_taken_back++;
+}
+
 cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids, uint32_t n,
                            cop_feed feed) {
     cop_branch_record *branch = &engine->branches[id];
     if (n == 0)
         return COP_OK;
+    if (branch->reserved && n == 1 && feed == COP_FEED_DECODE && ids[0] == branch->expected) {
+        uint32_t own = cop_kv_node(engine->kv, branch->node).segment;
+        confirm_ahead(branch, ids, cop_kv_segments(engine->kv)[own].tokens - 1);
+        return COP_OK;
+    }
+    cop__engine_take_back(engine, branch);
+    branch->again.n = 0;
     if (branch->n_spans == COP_SPANS_MAX)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was fed more than %d spans", COP_SPANS_MAX);
     if (n > engine->options.max_positions - branch->next_position)
@@ -240,9 +312,16 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
             return COP_FAIL(COP_ERR_FORMAT, "token id %d is outside the vocabulary of %u", ids[i],
                             vocab);
     }
+    if (engine->store && feed == COP_FEED_PROMPT && branch->parent == COP_BRANCH_NONE &&
+        cop_kv_view_tokens(engine->kv, branch->node) == 0)
+        COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
     uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
     cop_status status = cop_kv_append(engine->kv, branch->node, n);
+    if (status == COP_ERR_NO_PAGES && engine->store) {
+        cop_prefix_evict(engine->store, n / engine->options.page_tokens + 1);
+        status = cop_kv_append(engine->kv, branch->node, n);
+    }
     if (status == COP_ERR_NO_PAGES)
         return pool_full(engine, branch, n);
     COP_TRY(status);
@@ -280,7 +359,22 @@ void cop_engine_stream(cop_engine *engine, cop_branch id, uint32_t index) {
     branch->stream = cop_rng_fold(engine->branches[branch->parent].stream, index);
 }
 
+void cop__engine_row_remove(cop_engine *engine, uint32_t row) {
+    uint32_t last = --engine->n_decode;
+    engine->branches[engine->decode_branch[row]].row = COP_ROW_NONE;
+    if (row == last)
+        return;
+    engine->decode_branch[row] = engine->decode_branch[last];
+    engine->decode_slot[row] = engine->decode_slot[last];
+    engine->branches[engine->decode_branch[row]].row = row;
+}
+
+/* The branch does not decode any more, on this node at least. */
 static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
+    cop__engine_take_back(engine, branch);
+    branch->flight = 0;
+    if (branch->row != COP_ROW_NONE)
+        cop__engine_row_remove(engine, branch->row);
     if (branch->slot != UINT32_MAX)
         cop_plan_slot_remove(engine->plan, branch->slot);
     branch->slot = UINT32_MAX;
@@ -289,8 +383,8 @@ static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    cop_kv_seal(engine->kv, parent->node);
     leave_plan(engine, parent);
+    cop_kv_seal(engine->kv, parent->node);
     parent->state = COP_BRANCH_WAITING;
     parent->n_children = parent->n_children_live = 0;
     parent->first_child = COP_BRANCH_NONE;
@@ -342,14 +436,10 @@ void cop__engine_forget(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
     leave_plan(engine, branch);
     cop_kv_release(engine->kv, branch->node);
+    engine->n_zombies -= branch->state == COP_BRANCH_ZOMBIE;
     branch->state = COP_BRANCH_FREE;
     engine->free_ids[engine->n_free++] = id;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < engine->n_order; i++) {
-        if (engine->order[i] != id)
-            engine->order[kept++] = engine->order[i];
-    }
-    engine->n_order = kept;
+    cop__engine_list_remove(engine, id);
 }
 
 /* A branch that others do not read any more may go at once; one whose fed tokens must still run
@@ -357,10 +447,12 @@ void cop__engine_forget(cop_engine *engine, cop_branch id) {
 void cop__engine_release(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
     leave_plan(engine, branch);
-    if (branch->n_pending > 0 && branch->end == COP_END_DONE)
+    if (branch->n_pending > 0 && branch->end == COP_END_DONE) {
         branch->state = COP_BRANCH_ZOMBIE;
-    else
+        engine->n_zombies++;
+    } else {
         cop__engine_forget(engine, id);
+    }
 }
 
 /* The longest path into a branch now runs through its slowest child. */
@@ -377,10 +469,10 @@ static void add_longest_child(const cop_engine *engine, cop_branch_record *branc
 }
 
 /* The same for a branch that ends while blocks below it are open, innermost first. */
-static void settle(const cop_engine *engine, cop_branch_record *branch) {
+void cop__engine_settle(const cop_engine *engine, cop_branch_record *branch) {
     for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
          id = engine->branches[id].next_sibling) {
-        settle(engine, &engine->branches[id]);
+        cop__engine_settle(engine, &engine->branches[id]);
         branch->below += engine->branches[id].generated + engine->branches[id].below;
     }
     add_longest_child(engine, branch);
@@ -413,9 +505,11 @@ static void end_problem(cop_engine *engine, cop_problem *problem, const cop_bran
     problem->ended = true;
     /* What was still to run for others of this problem has no reader any more, and its ids are the
      * driver's, which may take up another problem now. */
-    for (uint32_t i = engine->n_order; i-- > 0;) {
-        cop_branch id = engine->order[i];
+    cop_branch older;
+    for (cop_branch id = engine->newest; id != COP_BRANCH_NONE && engine->n_zombies > 0;
+         id = older) {
         const cop_branch_record *branch = &engine->branches[id];
+        older = branch->older;
         if (branch->state == COP_BRANCH_ZOMBIE && branch->problem == root->problem)
             cop__engine_forget(engine, id);
     }
@@ -425,7 +519,7 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     cop_branch_record *branch = &engine->branches[id];
     if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was ended twice");
-    settle(engine, branch);
+    cop__engine_settle(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
     branch->end = how;
     branch->from_parent = false;
@@ -454,121 +548,6 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     if (--parent->n_children_live > 0)
         return COP_OK;
     return problem->driver->joined(problem->driver, engine, parent_id);
-}
-
-/* The children go; their parent goes on. */
-static void absorb_children(cop_engine *engine, cop_branch parent_id) {
-    cop_branch_record *parent = &engine->branches[parent_id];
-    settle(engine, parent);
-    cop_branch next;
-    for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE; id = next) {
-        next = engine->branches[id].next_sibling;
-        cop__engine_event(engine, COP_EVENT_JOIN, parent_id, engine->branches[id].serial, 0);
-        cop__engine_release(engine, id);
-    }
-    parent->first_child = COP_BRANCH_NONE;
-    parent->n_children = 0;
-    parent->state = COP_BRANCH_LIVE;
-    engine->metrics->joins++;
-    cop__engine_event(engine, COP_EVENT_WAIT_END, parent_id, 0, 0);
-}
-
-/* A parent whose children all ended at once still has tokens to run on its old segment: a record of
- * their own takes them over. It stands where the parent stood, before everything that reads them.
- */
-static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
-    cop_branch_record *parent = &engine->branches[parent_id];
-    if (engine->n_free == 0)
-        return too_many(engine);
-    cop_branch id = engine->free_ids[--engine->n_free];
-    cop_branch_record *heir = &engine->branches[id];
-    *heir = *parent;
-    heir->state = COP_BRANCH_ZOMBIE;
-    heir->parent = heir->first_child = heir->next_sibling = COP_BRANCH_NONE;
-    heir->n_children = heir->n_children_live = 0;
-    heir->end = COP_END_DONE;
-    heir->serial = engine->next_serial++;
-    cop_kv_retain(engine->kv, heir->node);
-    parent->n_pending = parent->n_spans = 0;
-    for (uint32_t i = 0; i < engine->n_order; i++) {
-        if (engine->order[i] == parent_id)
-            engine->order[i] = id;
-    }
-    engine->order[engine->n_order++] = parent_id;
-    return COP_OK;
-}
-
-/* The parent goes on under `view`, which the caller holds for it. */
-static cop_status reopen(cop_engine *engine, cop_branch parent_id, cop_node view) {
-    cop_branch_record *parent = &engine->branches[parent_id];
-    cop_node node;
-    if (parent->n_pending > 0)
-        COP_TRY(hand_over_pending(engine, parent_id));
-    COP_TRY(cop_kv_open(engine->kv, view, &node));
-    cop_kv_release(engine->kv, parent->node);
-    parent->node = node;
-    absorb_children(engine, parent_id);
-    return COP_OK;
-}
-
-static cop_status stitch(cop_engine *engine, cop_branch parent_id, bool equal_start) {
-    cop_branch_record *parent = &engine->branches[parent_id];
-    cop_node view = parent->node;
-    uint32_t position = parent->next_position;
-    cop_kv_retain(engine->kv, view);
-    cop_status status = COP_OK;
-    for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE && status == COP_OK;
-         id = engine->branches[id].next_sibling) {
-        const cop_branch_record *child = &engine->branches[id];
-        if (child->end != COP_END_DONE)
-            continue;
-        cop_node longer;
-        status = cop_kv_stitch(engine->kv, view, parent->node, &child->node, 1, &longer);
-        if (status == COP_OK) {
-            cop_kv_release(engine->kv, view);
-            view = longer;
-            position = child->next_position > position ? child->next_position : position;
-        }
-    }
-    if (status == COP_OK && !equal_start)
-        position = cop_kv_view_tokens(engine->kv, view);
-    if (status == COP_OK)
-        status = reopen(engine, parent_id, view);
-    if (status == COP_OK)
-        parent->next_position = position;
-    cop_kv_release(engine->kv, view);
-    return status;
-}
-
-cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool equal_start) {
-    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
-    cop__engine_delay(engine, COP_TERM_JOIN);
-    cop_status status = stitch(engine, parent, equal_start);
-    cop__engine_enter(engine, term);
-    return status;
-}
-
-cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent_id, bool reuse_first) {
-    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
-    cop__engine_delay(engine, COP_TERM_JOIN);
-    cop_branch_record *parent = &engine->branches[parent_id];
-    cop_node view = parent->node;
-    uint32_t position = parent->next_position;
-    if (reuse_first) {
-        const cop_branch_record *first = &engine->branches[parent->first_child];
-        if (first->end == COP_END_DONE) {
-            view = first->node;
-            engine->metrics->tokens_reused += first->next_position - position;
-            position = first->next_position;
-        }
-    }
-    cop_kv_retain(engine->kv, view);
-    cop_status status = reopen(engine, parent_id, view);
-    cop_kv_release(engine->kv, view);
-    if (status == COP_OK)
-        parent->next_position = position;
-    cop__engine_enter(engine, term);
-    return status;
 }
 
 cop_branch_info cop_engine_branch(const cop_engine *engine, cop_branch id) {

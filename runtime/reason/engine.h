@@ -38,7 +38,8 @@ typedef struct cop_engine_options {
     uint32_t device;
     bool eager;
     uint32_t time_every;
-    uint32_t page_tokens; /* 16, 32 or 64 */
+    uint32_t profile_first, profile_last; /* steps under the profiler, from 1; 0, 0: none */
+    uint32_t page_tokens;                 /* 16, 32 or 64 */
     uint32_t n_pages;
     uint32_t chunk_tokens, chunk_tail_tokens; /* plan.h; 0: 1024 */
     uint32_t tile_slots;                      /* 0: 64 / group */
@@ -47,6 +48,9 @@ typedef struct cop_engine_options {
     uint32_t max_positions;   /* rotary positions; at most the context unless allowed */
     uint32_t max_view_tokens; /* 0: the pool's, or twice max_positions */
     uint32_t max_segments;    /* 0: derived */
+    /* Prompts that begin alike share KV, across problems and runs (prefix_store.h): blocks of so
+     * many tokens; 0: off. A multiple of 64 that divides chunk_tokens. */
+    uint32_t prefix_block;
     uint64_t seed;
     uint64_t inject_ns[COP_TERM_COUNT]; /* tests: a delay put into each term where it occurs */
     cop_timeline *timeline;             /* NULL: none */
@@ -77,6 +81,11 @@ struct cop_driver {
     /* Fills temperature and filters, biases and forced; row and key are already set. */
     void (*request)(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                     cop_sample_request *request);
+    /* The same one token further on, for a backend that runs ahead: the request after the one that
+     * is still out for the branch, without its token being known. False: cannot be said, so nothing
+     * runs ahead. NULL: never. The guess may be wrong: the driver need not feed that token. */
+    bool (*request_ahead)(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                          cop_sample_request *request);
     /* A token was sampled for the branch: take it (cop_engine_feed), fork, end, .. */
     cop_status (*token)(cop_driver *driver, cop_engine *engine, cop_branch branch,
                         const cop_sample *sample);
@@ -106,6 +115,9 @@ struct cop_problem_queue {
 
 cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, uint32_t at_once,
                                 cop_metrics *metrics);
+
+/* Empties the prefix store, so that the next run finds it cold. */
+void cop_engine_prefix_clear(cop_engine *engine);
 
 /* Measures the decode step's cost for 1, 2, 4, .. branches, for the modelled split of decode time.
  */

@@ -1,10 +1,33 @@
-/* What the engine's own files share. Nothing else includes this. */
+/* What the engine's own files share. Nothing else includes this.
+ *
+ * engine.c         create, branches that come and go, what drivers call
+ * engine_join.c    the joins
+ * engine_step.c    one step: which tokens run, in which rows
+ * engine_prefix.c  prompts through the prefix store
+ * engine_flight.c  steps that are queued, the samples that come back, running ahead
+ * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time
+ * engine_time.c    the one running timer, calibration's cost function
+ * engine_run.c     runs: queues of problems, from the first step to the last
+ *
+ * Rows. A branch that decodes keeps its row from step to step; when one stops, the last row moves
+ * into its place. So a device that keeps rows of its own hears of what changed alone.
+ *
+ * Running ahead. Where a backend takes a second step before the samples of the first
+ * (steps_ahead), and the first holds decode rows alone, the second is queued with the tokens that
+ * the first one samples. A branch whose driver then feeds exactly that token goes on; any other
+ * wish (a fork, an end, other tokens) takes the row back: its KV token is retracted, its sample is
+ * dropped. Rows do not know of one another, so nobody else notices.
+ */
 #pragma once
 
+#include "backend/choice.h"
 #include "kernels/cost.h"
 #include "reason/engine.h"
+#include "reason/prefix_store.h"
 
-enum { COP_SPANS_MAX = 4, COP_CALIBRATION_MAX = 12 };
+enum { COP_SPANS_MAX = 4, COP_CALIBRATION_MAX = 12, COP_FLIGHTS_MAX = 2 };
+#define COP_ROW_NONE UINT32_MAX
+#define COP_PROBLEM_NONE UINT32_MAX
 
 typedef enum cop_branch_state {
     COP_BRANCH_FREE,
@@ -29,12 +52,19 @@ typedef struct cop_branch_record {
     uint32_t index, depth;
     uint32_t serial; /* tells a reused record from the old one */
     cop_node node;
-    uint32_t slot; /* the plan's decode slot, or UINT32_MAX */
+    cop_branch older, newer; /* branches in use, by age */
+    uint32_t slot;           /* the plan's decode slot, or UINT32_MAX */
+    uint32_t row;            /* its decode row, or COP_ROW_NONE */
+    uint64_t flight;         /* the queued step whose sample it waits for; 0: none */
+    bool reserved;           /* the flight runs ahead with a token that was not fed yet */
+    int32_t expected;        /* .. which must be this one */
+    cop_span
+        again; /* the last fed token where a flight that ran ahead has computed it; n = 0: none */
     uint64_t stream;
     cop_span spans[COP_SPANS_MAX];
     uint32_t n_spans, n_pending;
     bool from_parent;  /* the first token comes from the parent's last row */
-    uint32_t last_row; /* of the step in which everything fed has run, else UINT32_MAX */
+    uint32_t last_row; /* of the step in which everything fed has run, else COP_ROW_NONE */
     uint32_t next_position;
     cop_branch first_child; /* children in order: first_child, next_sibling, .. */
     cop_branch next_sibling;
@@ -42,6 +72,7 @@ typedef struct cop_branch_record {
     cop_branch_end end;
     uint64_t generated, below; /* its own generated tokens, and those of branches below it */
     uint32_t data;             /* the driver's */
+    cop_prefix entry;          /* of a filler (engine_prefix.c) */
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
 } cop_branch_record;
 
@@ -56,6 +87,31 @@ typedef struct cop_run { /* prefill rows of one branch in this step */
     cop_branch branch;
     uint32_t tokens;
 } cop_run;
+
+typedef struct cop_give { /* a sample, and whose it is */
+    cop_branch branch;
+    uint32_t serial, request;
+} cop_give;
+
+/* What the last step's attention was worth. While the plan stays and the rows decode, a step adds
+ * to it what the rows' own segments grew by, each of which one tile loads. */
+typedef struct cop_step_count {
+    bool known;
+    uint64_t epoch, view_sum;                   /* view_sum: tokens that the rows see, added up */
+    uint64_t unique, load_tokens, first_tokens; /* of one layer */
+} cop_step_count;
+
+/* A step that was queued and whose samples were not taken yet. */
+typedef struct cop_flight {
+    uint64_t number; /* from 1 */
+    uint64_t step;   /* the same for profilers: calibration is left out */
+    uint32_t n_rows, n_decode, n_runs, n_requests, n_gives;
+    cop_sample_request *requests; /* those of decode rows first, each at its row's number */
+    cop_give *gives;              /* by age of their branches */
+    double share[COP_TERM_COUNT]; /* of its time */
+    uint64_t longest_view, begin_ns, queue_ns;
+    uint64_t weight_bytes, load_bytes;
+} cop_flight;
 
 /* Decode step time by rows, measured; see cop_engine_calibrate. */
 typedef struct cop_step_model {
@@ -74,14 +130,18 @@ struct cop_engine {
     cop_plan *plan;
     uint32_t max_segments;
     cop_attention_shape attention;
-    uint64_t *seen;           /* scratch of cop_cost_attention */
-    uint32_t *segment_step;   /* [max_segments] the last step that looked at a segment, */
+    uint64_t *seen;         /* scratch of cop_cost_attention */
+    uint32_t *segment_step; /* [max_segments] the last step that looked at a segment, */
+    cop_step_count last_count;
     uint32_t *segment_tokens; /* and how many of its tokens its rows see */
 
     cop_branch_record *branches; /* [max_branches] */
     uint32_t *free_ids, n_free;  /* records that are not in use */
-    uint32_t *order;             /* branches in use, by age */
-    uint32_t n_order;
+    cop_branch oldest, newest;   /* branches in use, by age */
+    cop_prefix_store *store;     /* or NULL */
+    cop_branch *fillers;         /* in order of their blocks */
+    uint32_t n_fillers, max_fillers;
+    uint32_t n_zombies;
     uint32_t next_serial;
 
     cop_problem *problems;
@@ -93,30 +153,41 @@ struct cop_engine {
     uint8_t *row_term;  /* cop_term of each row */
     uint64_t *row_view; /* tokens that each row sees */
     uint32_t n_rows, n_decode;
-    uint32_t *decode_slot;
+    uint32_t *decode_slot; /* [max_branches] by row, as long as the branch decodes */
     cop_branch *decode_branch;
+    cop_branch *candidates; /* scratch: branches with tokens to prefill, and fresh decode rows */
     cop_run *runs;
     cop_prefill_run *plan_runs;
     uint32_t n_runs;
-    cop_sample_request *requests;
-    cop_branch *request_branch;
-    uint32_t *request_serial;
+
+    cop_flight flights[COP_FLIGHTS_MAX]; /* the oldest first */
+    uint32_t n_flights;
+    uint64_t n_queued;
     cop_sample *samples;
-    uint32_t n_requests;
 
     /* time */
     cop_metrics *metrics;
-    uint64_t begin_ns, mark_ns;
+    uint64_t begin_ns, mark_ns, last_end_ns;
     cop_term term;
     cop_step_model model_of_steps;
     uint64_t injected_ns[COP_TERM_COUNT];
     uint64_t single_ns, single_bytes;              /* steps with one decode row and nothing else */
     uint64_t pure_steps, pure_ns, pure_load_bytes; /* steps with decode rows and nothing else */
+
+    /* profilers */
+    cop_profile profile;
+    uint64_t n_steps; /* over the engine's runs, calibration left out */
+    bool in_range;    /* the one of the running term or step is open */
 };
 
 /* engine_time.c */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term); /* returns the term left */
-void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns, uint64_t sample_ns);
+/* Ends the open range and begins one of that name; NULL begins none. */
+void cop__engine_range(cop_engine *engine, const char *name);
+/* Time since begin_ns goes to the terms by their shares; the timer then stands in no term. */
+void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns,
+                             const double share[COP_TERM_COUNT]);
+void cop__engine_shares(const cop_engine *engine, double share[COP_TERM_COUNT]);
 void cop__engine_delay(cop_engine *engine, cop_term term);
 double cop__step_model_ns(const cop_step_model *model, double rows, double load_bytes);
 void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branch, uint32_t other,
@@ -125,6 +196,38 @@ void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branc
 /* engine.c */
 void cop__engine_release(cop_engine *engine, cop_branch branch);
 void cop__engine_forget(cop_engine *engine, cop_branch branch);
+void cop__engine_settle(const cop_engine *engine, cop_branch_record *branch);
+bool cop__engine_is_full(const cop_engine *engine);
+cop_status cop__engine_too_many(const cop_engine *engine);
+void cop__engine_row_remove(cop_engine *engine, uint32_t row);
+/* The list of branches by age. */
+void cop__engine_list_append(cop_engine *engine, cop_branch branch);
+void cop__engine_list_remove(cop_engine *engine, cop_branch branch);
+void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch with);
+/* Undoes what ran ahead for the branch and was not confirmed. */
+void cop__engine_take_back(cop_engine *engine, cop_branch_record *branch);
+
+/* engine_prefix.c */
+cop_status cop__engine_prefix_create(cop_engine *engine);
+uint32_t cop__engine_prefix_entries(const cop_engine_options *options);
+uint32_t cop__engine_prefix_fillers(const cop_engine_options *options);
+/* Takes what blocks there are off the front of a prompt, for a branch that has an empty view. */
+cop_status cop__engine_prefix_take(cop_engine *engine, cop_branch_record *branch,
+                                   const int32_t **ids, uint32_t *n);
+void cop__engine_prefix_drain(cop_engine *engine, uint32_t *room);
+void cop__engine_prefix_settle(cop_engine *engine);
+void cop__engine_prefix_finish(cop_engine *engine);
 
 /* engine_step.c */
+cop_status cop__engine_build_rows(cop_engine *engine);
+/* Rows for one more token of every branch that decodes; false if there can be none. */
+bool cop__engine_build_ahead(cop_engine *engine, const cop_flight *before);
+void cop__engine_unbuild_ahead(cop_engine *engine);
+
+/* engine_count.c */
+void cop__engine_count_step(cop_engine *engine, const cop_plan_tables *tables);
+void cop__engine_count_decode(cop_engine *engine, const cop_flight *flight, uint64_t ns);
+
+/* engine_flight.c */
 cop_status cop__engine_step(cop_engine *engine);
+void cop__engine_drain(cop_engine *engine); /* takes the samples of queued steps and drops them */

@@ -7,8 +7,8 @@
 #include "reason/engine_internal.h"
 
 static void release_all(cop_engine *engine) {
-    while (engine->n_order > 0)
-        cop__engine_forget(engine, engine->order[engine->n_order - 1]);
+    while (engine->newest != COP_BRANCH_NONE)
+        cop__engine_forget(engine, engine->newest);
 }
 
 /* Starts the queue's next problem in a free place; *began is false when there is none left. */
@@ -72,6 +72,15 @@ static void take_counters(cop_engine *engine, const cop_backend_counters *before
     m->weight_bytes = now.weight_bytes - before->weight_bytes;
     for (int op = 0; op < COP_OP_COUNT; op++)
         m->op_ns[op] = now.op_ns[op] - before->op_ns[op];
+    m->timed_steps = now.timed_steps - before->timed_steps;
+    m->upload_bytes = now.upload_bytes - before->upload_bytes;
+    m->upload_steps = now.upload_steps - before->upload_steps;
+    m->waits = now.waits - before->waits;
+    m->device_allocations = now.allocations - before->allocations;
+    m->launches = now.launches - before->launches;
+    m->graph_launches = now.graph_launches - before->graph_launches;
+    m->captures = now.captures - before->captures;
+    m->device_idle_ns = now.device_idle_ns - before->device_idle_ns;
     m->single_row_ns = engine->single_ns;
     m->single_row_bytes = engine->single_bytes;
     m->decode_weight_gbps =
@@ -89,6 +98,8 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     engine->n_problems = at_once;
     engine->metrics = metrics;
     engine->next_serial = 0;
+    engine->last_end_ns = 0;
+    engine->last_count.known = false;
     memset(engine->injected_ns, 0, sizeof engine->injected_ns);
     engine->single_ns = engine->single_bytes = 0;
     engine->pure_steps = engine->pure_ns = engine->pure_load_bytes = 0;
@@ -97,13 +108,16 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     cop_backend_counters before;
     engine->ops->counters(engine->backend, &before);
     cop_plan_stats plan_before = cop_plan_stats_read(engine->plan);
+    const uint64_t evicted = engine->store ? cop_prefix_stats_read(engine->store).evicted : 0;
     uint64_t allocations = cop_memory_count();
     engine->begin_ns = engine->mark_ns = cop_clock_ns();
     engine->term = COP_TERM_COUNT;
     cop_status status = run_steps(engine, queue);
     cop__engine_enter(engine, COP_TERM_COUNT);
     metrics->allocations_in_steps = cop_memory_count() - allocations;
+    cop__engine_drain(engine);
     release_all(engine);
+    cop__engine_prefix_finish(engine);
     metrics->wall_ns = cop_clock_ns() - engine->begin_ns;
     take_counters(engine, &before);
     cop_plan_stats plan_after = cop_plan_stats_read(engine->plan);
@@ -113,6 +127,11 @@ cop_status cop_engine_run_queue(cop_engine *engine, cop_problem_queue *queue, ui
     metrics->kv_pages_total = stats.pages_total;
     metrics->kv_pages_peak = stats.pages_peak;
     metrics->kv_pages_leaked = stats.pages_held;
+    if (engine->store) {
+        const cop_prefix_stats kept = cop_prefix_stats_read(engine->store);
+        metrics->kv_pages_leaked -= kept.tokens / engine->options.page_tokens;
+        metrics->prefix_evicted = kept.evicted - evicted;
+    }
     return status;
 }
 
@@ -152,7 +171,14 @@ static cop_status calibration_start(cop_driver *driver, cop_engine *engine, uint
 
 static void calibration_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                                 cop_sample_request *request) {
-    (void)driver, (void)engine, (void)branch, (void)request;
+    (void)engine, (void)branch;
+    request->forced = ((calibration_driver *)driver)->token;
+}
+
+static bool calibration_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                              cop_sample_request *request) {
+    calibration_request(driver, engine, branch, request);
+    return true;
 }
 
 static cop_status calibration_token(cop_driver *driver, cop_engine *engine, cop_branch branch,
@@ -182,6 +208,9 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
     memcpy(inject, engine->options.inject_ns, sizeof inject);
     memset(engine->options.inject_ns, 0, sizeof inject);
     engine->options.timeline = NULL;
+    const cop_profile profile = engine->profile;
+    const uint64_t n_steps = engine->n_steps;
+    engine->profile = (cop_profile){0};
     model->n = 0;
     cop_status status = COP_OK;
     uint32_t count = 0;
@@ -190,8 +219,11 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
         uint64_t pages = 128 / engine->options.page_tokens + n;
         if (pages > engine->options.n_pages || 128 + TOKENS > engine->options.max_positions)
             break;
-        calibration_driver driver = {.driver = {0, calibration_start, calibration_request,
-                                                calibration_token, calibration_joined},
+        calibration_driver driver = {.driver = {.start = calibration_start,
+                                                .request = calibration_request,
+                                                .request_ahead = calibration_ahead,
+                                                .token = calibration_token,
+                                                .joined = calibration_joined},
                                      .n_branches = n,
                                      .n_tokens = TOKENS,
                                      .children = children};
@@ -202,13 +234,17 @@ cop_status cop_engine_calibrate(cop_engine *engine) {
         model->rows[count] = n;
         model->ns[count] = (double)engine->pure_ns / steps;
         model->load_bytes[count] = (double)engine->pure_load_bytes / steps;
-        attention_ns += (double)metrics.op_ns[COP_OP_ATTENTION];
+        if (metrics.timed_steps > 0) /* of the timed steps, for all of them */
+            attention_ns += (double)metrics.op_ns[COP_OP_ATTENTION] *
+                            (double)metrics.steps_forward / (double)metrics.timed_steps;
         load_bytes += (double)metrics.kv_load_bytes;
         count++;
     }
     model->ns_per_byte = load_bytes > 0 ? attention_ns / load_bytes : 0;
     model->n = status == COP_OK ? count : 0;
     engine->options.timeline = timeline;
+    engine->profile = profile;
+    engine->n_steps = n_steps;
     memcpy(engine->options.inject_ns, inject, sizeof inject);
     cop_free(children);
     return status;

@@ -4,6 +4,17 @@
 
 #include "base/clock.h"
 
+/* Profilers see the terms, and the steps between them, under the names of results and traces. */
+void cop__engine_range(cop_engine *engine, const char *name) {
+    if (!engine->ops->range)
+        return;
+    if (engine->in_range)
+        engine->ops->range(NULL);
+    if (name)
+        engine->ops->range(name);
+    engine->in_range = name != NULL;
+}
+
 /* COP_TERM_COUNT stands for no term: time in it is part of the remainder. */
 cop_term cop__engine_enter(cop_engine *engine, cop_term term) {
     uint64_t now = cop_clock_ns();
@@ -12,42 +23,51 @@ cop_term cop__engine_enter(cop_engine *engine, cop_term term) {
         engine->metrics->term_ns[left] += now - engine->mark_ns;
     engine->mark_ns = now;
     engine->term = term;
+    cop__engine_range(engine, term == COP_TERM_COUNT ? NULL : cop_term_name(term));
     return left;
 }
 
-/* The forward pass that began at begin_ns is over: its time goes to the terms of its rows, in
- * proportion to what each row costs (products and attention, in flops), the sampling share apart.
- */
-void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns, uint64_t sample_ns) {
+/* What each term has of the step being built, in proportion to what its rows cost (products and
+ * attention, in flops). */
+void cop__engine_shares(const cop_engine *engine, double share[COP_TERM_COUNT]) {
     const cop_model_shape *shape = cop_model_shape_of(engine->model);
     double width = (double)shape->head_dim * (shape->n_heads * 2 + shape->n_kv_heads * 2);
     double product_flops = 2.0 * shape->hidden * (width + 3.0 * shape->ffn);
     double key_flops = 4.0 * shape->head_dim * shape->n_heads;
-    double weight[COP_TERM_COUNT] = {0}, total = 0;
+    double total = 0;
+    for (uint32_t term = 0; term < COP_TERM_COUNT; term++)
+        share[term] = 0;
     for (uint32_t row = 0; row < engine->n_rows; row++) {
         double cost = product_flops + key_flops * (double)engine->row_view[row];
-        weight[engine->row_term[row]] += cost;
+        share[engine->row_term[row]] += cost;
         total += cost;
     }
+    for (uint32_t term = 0; term < COP_TERM_COUNT; term++)
+        share[term] /= total;
+}
+
+void cop__engine_leave_split(cop_engine *engine, uint64_t begin_ns,
+                             const double share[COP_TERM_COUNT]) {
     uint64_t now = cop_clock_ns();
-    engine->mark_ns = now;
-    uint64_t forward_ns = now - begin_ns - sample_ns, left = forward_ns;
-    engine->metrics->term_ns[COP_TERM_SAMPLING] += sample_ns;
+    uint64_t spent = now - begin_ns, left = spent;
     uint32_t kinds = 0, last = COP_TERM_DECODE;
+    engine->mark_ns = now;
+    engine->term = COP_TERM_COUNT;
+    cop__engine_range(engine, NULL);
     for (uint32_t term = 0; term < COP_TERM_COUNT; term++) {
-        if (weight[term] > 0) {
+        if (share[term] > 0) {
             kinds++;
             last = term;
         }
     }
     for (uint32_t term = 0; term < last; term++) {
-        uint64_t share = (uint64_t)((double)forward_ns * weight[term] / total);
-        engine->metrics->term_ns[term] += share;
-        left -= share;
+        uint64_t part = (uint64_t)((double)spent * share[term]);
+        engine->metrics->term_ns[term] += part;
+        left -= part;
     }
     engine->metrics->term_ns[last] += left;
     if (kinds > 1)
-        engine->metrics->mixed_ns += forward_ns;
+        engine->metrics->mixed_ns += spent;
 }
 
 void cop__engine_delay(cop_engine *engine, cop_term term) {
@@ -81,6 +101,11 @@ double cop__step_model_ns(const cop_step_model *model, double rows, double load_
 
 void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branch, uint32_t other,
                        uint64_t value) {
+    const bool cut = kind == COP_EVENT_BRANCH_END && other != COP_END_DONE;
+    if (cut && engine->ops->range) { /* a mark: it lies inside the range of the running term */
+        engine->ops->range("prune");
+        engine->ops->range(NULL);
+    }
     if (!engine->options.timeline)
         return;
     cop_event event = {.t_ns = cop_clock_ns() - engine->begin_ns,

@@ -45,7 +45,7 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_stop stop;
     cop_confidence confidence;
     double *ring;
-    cop_logit_bias bias;
+    cop_logit_bias bias[2];
 } cop_live_record;
 
 struct cop_live {

@@ -36,8 +36,11 @@ static cop_status random_start(cop_driver *driver, cop_engine *engine, uint32_t 
     uint32_t wide = draw(d, 1, 0, 0, 4);
     d->n_prompt = 1 + draw(d, 1, 0, 1, wide == 0 ? 300 : 70);
     d->coverage->long_prompts += d->n_prompt > 128;
+    d->n_prompt += d->n_shared;
     for (uint32_t i = 0; i < d->n_prompt; i++)
-        d->prompt[i] = (int32_t)draw(d, 2, i, 0, d->vocab);
+        d->prompt[i] = i < d->n_shared
+                           ? (int32_t)cop_rng_below((cop_rng_key){d->shared_key, 2, i}, 0, d->vocab)
+                           : (int32_t)draw(d, 2, i, 0, d->vocab);
     COP_TRY(cop_engine_feed(engine, root, d->prompt, d->n_prompt, COP_FEED_PROMPT));
     uint32_t n = 1 + draw(d, 1, 0, 2, 3);
     COP_TRY(cop_engine_fork(engine, root, n, mains));
@@ -47,13 +50,29 @@ static cop_status random_start(cop_driver *driver, cop_engine *engine, uint32_t 
     return COP_OK;
 }
 
+static void fill_request(const random_driver *d, const random_branch *b, uint32_t said,
+                         cop_sample_request *request) {
+    request->temperature = 1;
+    request->top_p = draw(d, b->path, said, 3, 2) ? 1 : 0.9f;
+    /* What is fed is the sample: where another token is forced, a step that ran ahead was wrong. */
+    const uint32_t forced = draw(d, b->path, said, 4, 2 * d->vocab);
+    if (forced < d->vocab)
+        request->forced = (int32_t)forced;
+}
+
 static void random_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                            cop_sample_request *request) {
     random_driver *d = (random_driver *)driver;
     const random_branch *b = &d->branches[cop_engine_branch(engine, branch).data];
-    request->temperature = 1;
-    request->top_p = draw(d, b->path, b->said, 3, 2) ? 1 : 0.9f;
-    request->forced = (int32_t)draw(d, b->path, b->said, 4, d->vocab);
+    fill_request(d, b, b->said, request);
+}
+
+static bool random_request_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                                 cop_sample_request *request) {
+    random_driver *d = (random_driver *)driver;
+    const random_branch *b = &d->branches[cop_engine_branch(engine, branch).data];
+    fill_request(d, b, b->said + 1, request);
+    return true;
 }
 
 static void digest_sample(random_driver *d, const random_branch *b, const cop_sample *s) {
@@ -162,10 +181,15 @@ static cop_status random_joined(cop_driver *driver, cop_engine *engine, cop_bran
 
 void random_driver_init(random_driver *driver, uint64_t key, uint32_t vocab,
                         random_coverage *coverage) {
-    driver->driver = (cop_driver){key, random_start, random_request, random_token, random_joined};
+    driver->driver = (cop_driver){.problem_key = key,
+                                  .start = random_start,
+                                  .request = random_request,
+                                  .request_ahead = random_request_ahead,
+                                  .token = random_token,
+                                  .joined = random_joined};
     driver->key = key;
     driver->vocab = vocab;
-    driver->n_branches = 0;
+    driver->n_branches = driver->n_shared = 0;
     driver->digest = driver->rows = 0;
     driver->coverage = coverage;
 }

@@ -28,6 +28,8 @@ typedef struct random_driver {
     cop_driver driver;
     uint64_t key;
     uint32_t vocab;
+    uint32_t n_shared;   /* tokens that the prompt begins with; 0 unless set after init */
+    uint64_t shared_key; /* drivers of one key share them, as far as the shorter goes */
     random_branch branches[RANDOM_BRANCHES_MAX];
     uint32_t n_branches;
     int32_t prompt[512];
