@@ -308,13 +308,14 @@ const char *cemu_call_at(uint32_t i, uint64_t *calls) {
 }
 
 template <typename T>
-static uint32_t count_live(const std::vector<std::unique_ptr<T>> &all, std::string *names) {
+static uint32_t count_live(const std::vector<std::unique_ptr<T>> &all, std::string *names,
+                           size_t from = 0) {
     uint32_t n = 0;
-    for (const auto &one : all)
-        if (one->alive && !one->name.empty()) {
+    for (size_t i = from; i < all.size(); i++)
+        if (all[i]->alive) {
             n++;
             if (names)
-                *names += one->name + "; ";
+                *names += all[i]->name + "; ";
         }
     return n;
 }
@@ -333,7 +334,7 @@ static cemu_live look(const cemu_world &world, std::string *names) {
     }
     live.device_bytes = world.device_bytes;
     live.host_bytes = world.host_bytes;
-    live.streams = count_live(world.streams, names);
+    live.streams = count_live(world.streams, names, 1); /* the legacy one is always there */
     live.events = count_live(world.events, names);
     live.graphs = count_live(world.graphs, names);
     live.execs = count_live(world.execs, names);

@@ -139,7 +139,11 @@ extern "C" const char *cudaGetErrorName(cudaError_t error) {
     return "unrecognized error code";
 }
 
+/* Of a fault that a kernel or a copy made, with what is known of it. */
 extern "C" const char *cudaGetErrorString(cudaError_t error) {
+    const cemu_world &world = cemu_here();
+    if (error && error == world.sticky && !world.broken.empty())
+        return world.broken.c_str();
     switch (error) {
 #define CEMU_TEXT(name, value, text)                                                               \
     case name:                                                                                     \

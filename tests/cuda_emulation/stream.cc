@@ -3,15 +3,11 @@
 
 enum { PENDING_MAX = 4096, POLLS = 4 };
 
-bool cemu_streams_start(cemu_world &world) {
+void cemu_streams_start(cemu_world &world) {
     auto legacy = std::make_unique<CUstream_st>();
+    legacy->name = "the legacy stream";
     world.slots[0] = legacy.get();
-    world.streams.push_back(std::move(legacy)); /* without a name: it is not the program's */
-    return true;
-}
-
-static const char *name_of(const CUstream_st *stream) {
-    return stream->name.empty() ? "the legacy stream" : stream->name.c_str();
+    world.streams.push_back(std::move(legacy));
 }
 
 CUstream_st *cemu_stream_at(cemu_world &world, cudaStream_t handle) {
@@ -26,7 +22,7 @@ CUstream_st *cemu_stream_at(cemu_world &world, cudaStream_t handle) {
             return stream;
     for (const auto &stream : world.streams)
         if (stream.get() == handle) {
-            cemu_complain(world, CEMU_BAD_HANDLE, "%s is destroyed", name_of(handle));
+            cemu_complain(world, CEMU_BAD_HANDLE, "%s is destroyed", handle->name.c_str());
             return nullptr;
         }
     cemu_complain(world, CEMU_BAD_HANDLE, "%p is no stream", static_cast<void *>(handle));
@@ -237,9 +233,12 @@ static void step(cemu_world &world, CUstream_st *stream) {
     if (operation.left) {
         const uint32_t node = choose_node(world, operation);
         const char *call = world.call;
+        const size_t faults = world.faults.size();
         const int error = cemu_node_run(world, operation, node);
         world.call = call;
         if (error) {
+            if (world.faults.size() > faults)
+                world.broken = world.faults.back().second;
             cemu_break(world, error);
             return;
         }

@@ -226,6 +226,7 @@ struct cemu_world {
     cemu_clock known; /* to the host */
     uint64_t now_ns = 0;
     int last_error = 0, sticky = 0;
+    std::string broken; /* the text of the fault behind the error that stays */
     bool steady = false;
     cemu_failure failure;
     cemu_counts counts = {};
@@ -317,7 +318,7 @@ uint32_t cemu_run_ready(cemu_world &world, uint32_t n);
 /* Whether all is done; who asks often enough gets there. */
 bool cemu_poll_stream(cemu_world &world, CUstream_st *stream);
 bool cemu_poll_event(cemu_world &world, CUevent_st *event);
-bool cemu_streams_start(cemu_world &world);
+void cemu_streams_start(cemu_world &world);
 void cemu_drop_queues(cemu_world &world);
 
 /* Run.cc: 0 or the error that stays. */
