@@ -25,7 +25,9 @@ typedef struct world_options {
     uint32_t stagger;      /* branch i begins with 1 + i % stagger tokens of its own */
     float temperature, top_p;
     bool forced, hints, biased;
+    bool fed; /* a token is given by the script, whatever was sampled */
     bool ahead;
+    void (*before_take)(void); /* called before the samples of a step are taken; or NULL */
 } world_options;
 
 typedef struct world_branch {
@@ -176,6 +178,8 @@ static void world_digest(world *w, uint32_t id, uint32_t said, const cop_sample 
 /* Takes the samples of the oldest step: each branch that still waits for its token has it. */
 static cop_status world_take(world *w) {
     const uint32_t n = w->untaken_n[0];
+    if (w->options.before_take)
+        w->options.before_take();
     COP_TRY(w->ops->samples(w->backend, n, w->samples));
     for (uint32_t i = 0; i < n; i++) {
         world_digest(w, w->untaken_id[0][i], w->untaken_at[0][i], &w->samples[i]);
@@ -184,8 +188,9 @@ static cop_status world_take(world *w) {
             world_branch *b = &w->branch[(i + k) % w->n];
             if (b->id != w->untaken_id[0][i])
                 continue;
-            if (b->said == w->untaken_at[0][i] + 1) /* no later token was fed */
-                b->token = w->options.forced ? b->script[w->untaken_at[0][i]] : w->samples[i].token;
+            const uint32_t at = w->untaken_at[0][i];
+            if (b->said == at + 1 && !w->options.fed) /* no later token was asked for */
+                b->token = w->options.forced ? b->script[at] : w->samples[i].token;
             break;
         }
     }
@@ -198,8 +203,9 @@ static cop_status world_take(world *w) {
 
 static void world_untaken(world *w, world_branch *b, uint32_t i) {
     w->untaken_id[w->n_untaken][i] = b->id;
-    w->untaken_at[w->n_untaken][i] = b->said++;
-    b->token = COP_TOKEN_SAMPLED;
+    w->untaken_at[w->n_untaken][i] = b->said;
+    b->token = w->options.fed ? b->script[b->said] : COP_TOKEN_SAMPLED;
+    b->said++;
 }
 
 /* Rows of a run of tokens of a node. */

@@ -100,23 +100,27 @@ static void missing(int *n_devices, char *text, size_t capacity) {
     if (cudaDriverGetVersion(&driver) != cudaSuccess)
         driver = 0;
     *n_devices = 0;
+    char call[120];
+    snprintf(call, sizeof call, "(cudaGetDeviceCount: %s)",
+             error == cudaSuccess ? "no device" : cudaGetErrorName(error));
     if (driver == 0)
         snprintf(text, capacity,
-                 "no NVIDIA driver is installed: CUDA %d.%d needs driver %s or later "
+                 "no NVIDIA driver is installed %s: CUDA %d.%d needs driver %s or later "
                  "(nvidia.com/drivers; in a container, run it with --gpus all); or use backend cpu",
-                 VERSION_MAJOR, VERSION_MINOR, DRIVER_NEEDED);
+                 call, VERSION_MAJOR, VERSION_MINOR, DRIVER_NEEDED);
     else if (error == cudaErrorInsufficientDriver)
         snprintf(text, capacity,
-                 "the NVIDIA driver knows CUDA up to %d.%d and this build uses %d.%d: install "
+                 "the NVIDIA driver knows CUDA up to %d.%d and this build uses %d.%d %s: install "
                  "driver %s or later (nvidia.com/drivers), or use backend cpu",
-                 driver / 1000, driver % 1000 / 10, VERSION_MAJOR, VERSION_MINOR, DRIVER_NEEDED);
+                 driver / 1000, driver % 1000 / 10, VERSION_MAJOR, VERSION_MINOR, call,
+                 DRIVER_NEEDED);
     else if (error == cudaSuccess || error == cudaErrorNoDevice)
         snprintf(text, capacity,
-                 "the NVIDIA driver finds no device: check nvidia-smi and CUDA_VISIBLE_DEVICES, or "
-                 "use backend cpu");
+                 "the NVIDIA driver finds no device %s: check nvidia-smi and CUDA_VISIBLE_DEVICES, "
+                 "or use backend cpu",
+                 call);
     else
-        snprintf(text, capacity, "cudaGetDeviceCount: %s (%s): %s", cudaGetErrorString(error),
-                 cudaGetErrorName(error), advice(error));
+        snprintf(text, capacity, "%s %s: %s", call, cudaGetErrorString(error), advice(error));
 }
 
 static const char *too_old(const struct cudaDeviceProp *p) {
