@@ -26,6 +26,9 @@ static void start(cemu_world &world) {
         world.options.major = 9;
     cemu_streams_start(world);
     emu_set_stream_hook(launch_hook, nullptr);
+    /* So that a program that knows the runtime alone can be run over a wrong kernel. */
+    const char *mutant = getenv("COPPICE_MUTANT");
+    world.unknown_mutant = mutant && !emu_mutant_select(mutant);
 }
 
 cemu_world &cemu_here() {
@@ -172,6 +175,8 @@ static int failure_due(cemu_world &world, const char *name) {
 }
 
 static int missing(const cemu_world &world, const char *name) {
+    if (world.unknown_mutant)
+        return cudaErrorInitializationError;
     if (world.options.no_driver && strcmp(name, "cudaRuntimeGetVersion") != 0)
         return cudaErrorInsufficientDriver;
     if (world.options.no_device && strcmp(name, "cudaRuntimeGetVersion") != 0 &&

@@ -203,6 +203,7 @@ struct cemu_world {
     uint64_t random = 1;
     pthread_t thread;
     bool started = false;
+    bool unknown_mutant = false; /* the environment names one that no kernel declares */
 
     std::vector<std::unique_ptr<CUstream_st>> streams; /* the first is the legacy stream */
     std::vector<std::unique_ptr<CUevent_st>> events;
