@@ -185,6 +185,11 @@ static int missing(const cemu_world &world, const char *name) {
     return 0;
 }
 
+static void run_some(cemu_world &world) {
+    if (!world.sticky && world.pending)
+        cemu_tick(world);
+}
+
 cemu_call::cemu_call(const char *name, unsigned rules) : world(cemu_here()) {
     world.call = name;
     if (rules & CEMU_REPORTS)
@@ -197,9 +202,7 @@ cemu_call::cemu_call(const char *name, unsigned rules) : world(cemu_here()) {
         return;
     }
     world.now_ns += CALL_NS;
-    if (!world.sticky && world.pending)
-        cemu_tick(world);
-    world.call = name;
+    run_some(world);
     error = missing(world, name);
     refused = error != 0;
     if (!error && (error = failure_due(world, name)) != 0) {
@@ -227,10 +230,12 @@ cudaError_t cemu_call::give(int own) {
         error = world.sticky ? world.sticky : own;
     if (error)
         world.last_error = error;
+    run_some(world); /* what was just queued may be done before the program goes on */
     return static_cast<cudaError_t>(error);
 }
 
 cublasStatus_t cemu_call::give_blas(cublasStatus_t own) {
+    run_some(world);
     if (!error && !world.sticky)
         return own;
     switch (error) {
