@@ -26,6 +26,9 @@ static void start(cemu_world &world) {
         world.options.major = 9;
     cemu_streams_start(world);
     emu_set_stream_hook(launch_hook, nullptr);
+    /* So that a program that knows the runtime alone can be run over a wrong kernel. */
+    const char *mutant = getenv("COPPICE_MUTANT");
+    world.unknown_mutant = mutant && !emu_mutant_select(mutant);
 }
 
 cemu_world &cemu_here() {
@@ -172,12 +175,19 @@ static int failure_due(cemu_world &world, const char *name) {
 }
 
 static int missing(const cemu_world &world, const char *name) {
+    if (world.unknown_mutant)
+        return cudaErrorInitializationError;
     if (world.options.no_driver && strcmp(name, "cudaRuntimeGetVersion") != 0)
         return cudaErrorInsufficientDriver;
     if (world.options.no_device && strcmp(name, "cudaRuntimeGetVersion") != 0 &&
         strcmp(name, "cudaDriverGetVersion") != 0)
         return cudaErrorNoDevice;
     return 0;
+}
+
+static void run_some(cemu_world &world) {
+    if (!world.sticky && world.pending)
+        cemu_tick(world);
 }
 
 cemu_call::cemu_call(const char *name, unsigned rules) : world(cemu_here()) {
@@ -192,9 +202,7 @@ cemu_call::cemu_call(const char *name, unsigned rules) : world(cemu_here()) {
         return;
     }
     world.now_ns += CALL_NS;
-    if (!world.sticky && world.pending)
-        cemu_tick(world);
-    world.call = name;
+    run_some(world);
     error = missing(world, name);
     refused = error != 0;
     if (!error && (error = failure_due(world, name)) != 0) {
@@ -222,10 +230,12 @@ cudaError_t cemu_call::give(int own) {
         error = world.sticky ? world.sticky : own;
     if (error)
         world.last_error = error;
+    run_some(world); /* what was just queued may be done before the program goes on */
     return static_cast<cudaError_t>(error);
 }
 
 cublasStatus_t cemu_call::give_blas(cublasStatus_t own) {
+    run_some(world);
     if (!error && !world.sticky)
         return own;
     switch (error) {

@@ -110,6 +110,7 @@ typedef struct cemu_counts {
     uint64_t kernel_launches;             /* by cop_launch, outside captures */
     uint64_t graph_launches, graph_nodes; /* nodes that those launches brought */
     uint64_t products;                    /* cublasGemmEx, outside captures */
+    uint64_t legacy_operations;           /* queued in the legacy stream */
     /* By copies and graph nodes that copy, when they are queued: */
     uint64_t upload_bytes, download_bytes, device_copy_bytes, memset_bytes;
     uint64_t uploads, downloads, device_copies, memsets;

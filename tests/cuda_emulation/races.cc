@@ -84,14 +84,16 @@ static uintptr_t meet(const std::vector<cemu_range> &a, const std::vector<cemu_r
     return 0;
 }
 
-static bool is_ordered(const cemu_accesses &first, const cemu_accesses &second) {
-    if (first.end == second.end) /* nodes of one graph */
-        return cemu_precedes(*first.nodes, first.node, second.node);
+/* `ancestors`: of the second's node in its graph; empty where each node follows the one before. */
+static bool is_ordered(const cemu_accesses &first, const cemu_accesses &second,
+                       const std::vector<bool> &ancestors) {
+    if (first.end == second.end)
+        return ancestors.empty() || ancestors[first.node];
     if (second.end->clock.at[first.end->stream->slot] >= first.end->number)
         return true;
     for (const cemu_point_ref &point : second.end->partial)
         if (point->stream == first.end->stream && point->number == first.end->number &&
-            cemu_precedes(*point->nodes, first.node, point->node))
+            cemu_ancestors(*point->nodes, point->node)[first.node])
             return true;
     return false;
 }
@@ -114,7 +116,7 @@ static void compare(cemu_world &world, const cemu_accesses &first, const cemu_ac
 
 /* Whether another stream, or another branch of the same graph, could be unordered with it. */
 static bool may_race(const cemu_world &world, const cemu_operation &operation) {
-    if (operation.graph && operation.branches)
+    if (operation.branches)
         return true;
     uint32_t used = 0;
     for (uint32_t slot = 0; slot < CEMU_SLOTS; slot++)
@@ -133,8 +135,11 @@ void cemu_note_accesses(cemu_world &world, const cemu_operation &operation, uint
     collect(*accesses, (*operation.nodes)[node].action);
     if (accesses->reads.empty() && accesses->writes.empty())
         return;
+    std::vector<bool> ancestors;
+    if (operation.branches)
+        ancestors = cemu_ancestors(*operation.nodes, node);
     for (const auto &earlier : world.accesses)
-        if (!is_ordered(*earlier, *accesses))
+        if (!is_ordered(*earlier, *accesses, ancestors))
             compare(world, *earlier, *accesses);
     if (world.accesses.size() == KEPT_MAX)
         world.accesses.erase(world.accesses.begin(), world.accesses.begin() + KEPT_MAX / 2);

@@ -128,6 +128,7 @@ cemu_point_ref cemu_queue(cemu_world &world, CUstream_st *stream, cemu_nodes nod
     const cemu_point_ref result = operation->end;
     stream->queue.push_back(std::move(operation));
     world.pending++;
+    world.counts.legacy_operations += stream == world.slots[0];
     if (world.pending > PENDING_MAX)
         cemu_run_ready(world, PENDING_MAX / 2);
     return result;
@@ -211,16 +212,14 @@ static bool node_is_ready(const cemu_operation &operation, uint32_t node) {
 /* The first ready one, or the last, or some other: nodes that no edge orders come in any order. */
 static uint32_t choose_node(cemu_world &world, const cemu_operation &operation) {
     const uint32_t n = static_cast<uint32_t>(operation.runs.size());
-    if (world.options.order == CEMU_LATE || n == 1) {
-        uint32_t node = 0;
-        while (!node_is_ready(operation, node))
-            node++;
-        return node;
-    }
+    if (!operation.branches)
+        return n - static_cast<uint32_t>(operation.left);
     std::vector<uint32_t> ready;
     for (uint32_t node = 0; node < n; node++)
         if (node_is_ready(operation, node))
             ready.push_back(node);
+    if (world.options.order == CEMU_LATE)
+        return ready.front();
     return world.options.order == CEMU_OTHERS_FIRST ? ready.back()
                                                     : ready[cemu_random(world) % ready.size()];
 }

@@ -59,6 +59,7 @@ static void test_a_step_through_a_stream(void) {
         CHECK_EQ(counts.upload_bytes, 3 * N * 4);
         CHECK_EQ(counts.download_bytes, 12);
         CHECK_EQ(counts.kernel_launches, 3);
+        CHECK_EQ(counts.legacy_operations, 0);
         CHECK_EQ(counts.waits, 3);
         CHECK_EQ(cemu_calls("cudaMemcpyAsync"), 6);
         NEED(cudaFree(x));

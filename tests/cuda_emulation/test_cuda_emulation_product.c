@@ -55,22 +55,26 @@ static sizes choose(void) {
     return s;
 }
 
+/* The bits of c[i, j]; between the columns (i past m) those that stood there. */
+static uint32_t expected_bits(const sizes *s, const uint16_t *a, const uint16_t *b, int i, int j) {
+    if (i >= s->m)
+        return s->f32 ? 0xffffffff : 0xffff;
+    float sum = 0.0f;
+    for (int k = 0; k < s->k; k++)
+        sum = fmaf(widen(a[s->ta ? i * s->lda + k : k * s->lda + i]),
+                   widen(b[s->tb ? k * s->ldb + j : j * s->ldb + k]), sum);
+    uint32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    return s->f32 ? bits : narrow(sum);
+}
+
 static void expect(const sizes *s, const uint16_t *a, const uint16_t *b, const unsigned char *c) {
+    const size_t element = s->f32 ? 4 : 2;
     for (int j = 0; j < s->n; j++)
         for (int i = 0; i < s->ldc && (j + 1 < s->n || i < s->m); i++) {
-            float sum = 0.0f;
-            for (int k = 0; k < s->k; k++)
-                sum = fmaf(widen(a[s->ta ? i * s->lda + k : k * s->lda + i]),
-                           widen(b[s->tb ? k * s->ldb + j : j * s->ldb + k]), sum);
-            const size_t at = (size_t)j * (size_t)s->ldc + (size_t)i;
-            uint32_t bits = 0, expected = 0;
-            memcpy(&bits, c + at * (s->f32 ? 4 : 2), s->f32 ? 4 : 2);
-            memcpy(&expected, &sum, 4);
-            if (!s->f32)
-                expected = narrow(sum);
-            if (i >= s->m)
-                expected = s->f32 ? 0xffffffff : 0xffff; /* between the columns: untouched */
-            CHECK_EQ(bits, expected);
+            uint32_t bits = 0;
+            memcpy(&bits, c + ((size_t)j * (size_t)s->ldc + (size_t)i) * element, element);
+            CHECK_EQ(bits, expected_bits(s, a, b, i, j));
         }
 }
 

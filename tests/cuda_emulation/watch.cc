@@ -92,14 +92,14 @@ static void land(cemu_world &world, cemu_watch &watch) {
     watch.ran = false;
 }
 
-bool cemu_precedes(const std::vector<cemu_node> &nodes, uint32_t node, uint32_t last) {
+std::vector<bool> cemu_ancestors(const std::vector<cemu_node> &nodes, uint32_t node) {
     std::vector<bool> before(nodes.size(), false);
-    before[last] = true;
-    for (uint32_t i = last; i > node; i--) /* nodes follow those that they depend on */
+    before[node] = true;
+    for (uint32_t i = node + 1; i-- > 0;) /* nodes stand behind those that they follow */
         if (before[i])
             for (uint32_t from : nodes[i].after)
                 before[from] = true;
-    return node <= last && before[node];
+    return before;
 }
 
 static bool is_known(const cemu_world &world, const cemu_watch &watch, const cemu_point &point) {
@@ -108,7 +108,7 @@ static bool is_known(const cemu_world &world, const cemu_watch &watch, const cem
         return true;
     const auto follows = [&watch](const cemu_point &at) {
         return at.nodes && at.stream == watch.end->stream && at.number == watch.end->number &&
-               cemu_precedes(*at.nodes, watch.node, at.node);
+               cemu_ancestors(*at.nodes, at.node)[watch.node];
     };
     for (const cemu_point_ref &partial : point.partial)
         if (follows(*partial))

@@ -87,7 +87,7 @@ struct cemu_operation {
     std::vector<run> runs;
     size_t left = 0;
     bool begun = false, graph = false;
-    bool branches = false; /* a graph with nodes that nothing orders */
+    bool branches = false; /* a graph where a node does not follow the one before it */
     uint64_t queued_ns = 0, start_ns = 0;
     std::vector<cemu_point_ref> after;
     cemu_point_ref end;
@@ -203,6 +203,7 @@ struct cemu_world {
     uint64_t random = 1;
     pthread_t thread;
     bool started = false;
+    bool unknown_mutant = false; /* the environment names one that no kernel declares */
 
     std::vector<std::unique_ptr<CUstream_st>> streams; /* the first is the legacy stream */
     std::vector<std::unique_ptr<CUevent_st>> events;
@@ -291,8 +292,8 @@ void cemu_learn(cemu_world &world, const cemu_point_ref &point);
 void cemu_count_action(cemu_world &world, const cemu_action &action);
 int cemu_copy_run(cemu_world &world, const cemu_operation &operation, uint32_t node);
 
-/* Whether `node` comes before `last` in the graph, or is it. */
-bool cemu_precedes(const std::vector<cemu_node> &nodes, uint32_t node, uint32_t last);
+/* Which nodes of the graph come before this one; it is among them. */
+std::vector<bool> cemu_ancestors(const std::vector<cemu_node> &nodes, uint32_t node);
 
 /* Races.cc. */
 
