@@ -29,12 +29,26 @@ function(coppice_device_target target)
   endif()
 endfunction()
 
+file(GLOB COPPICE_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/runtime/backend/cuda/*.c)
 file(GLOB_RECURSE COPPICE_KERNEL_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
 if(COPPICE_HAVE_CUDA)
   if(COPPICE_KERNEL_SOURCES)
     add_library(coppice_kernels STATIC ${COPPICE_KERNEL_SOURCES})
+    set_target_properties(coppice_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
     coppice_device_target(coppice_kernels)
   endif()
+  # The backend as a module beside the command: it brings the runtime library and the kernels, finds
+  # cuBLAS on the system, and exports its one entry.
+  find_package(CUDAToolkit REQUIRED)
+  add_library(coppice_cuda MODULE ${COPPICE_CUDA_SOURCES})
+  target_link_libraries(coppice_cuda PRIVATE coppice_flags coppice_kernels OpenMP::OpenMP_C
+    CUDA::cudart_static CUDA::cublas m)
+  target_include_directories(coppice_cuda PRIVATE ${CMAKE_SOURCE_DIR}/runtime ${CMAKE_SOURCE_DIR})
+  target_include_directories(coppice_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_options(coppice_cuda PRIVATE -Wl,--exclude-libs,ALL)
+  set_target_properties(coppice_cuda PROPERTIES C_VISIBILITY_PRESET hidden LINKER_LANGUAGE CXX
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+
   # Proves that the device language is CUDA, whatever the kernels use of it.
   add_library(coppice_device_examples OBJECT ${CMAKE_SOURCE_DIR}/tests/emulate/examples.cu)
   coppice_device_target(coppice_device_examples)

@@ -42,9 +42,7 @@ if(TARGET coppice_kernels)
 endif()
 
 if(TARGET coppice_emulated_kernels)
-  coppice_kernel_check(kernel_check_emulated coppice_emulated_kernels)
-  target_include_directories(kernel_check_emulated PRIVATE
-    ${CMAKE_SOURCE_DIR}/tests/kernel_check/stand_in)
+  coppice_kernel_check(kernel_check_emulated coppice_emulated_kernels coppice_cuda_emulation)
   # Every head size and edge; the published trees, shortened, are left out under sanitizers.
   add_test(NAME test_kernel_check COMMAND kernel_check_emulated
     --shapes configs/shapes/edge_shapes.json WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

@@ -173,10 +173,12 @@ cop_launch_cost cop_cost_product(const cop_product_args *a) {
     return cost;
 }
 
-cop_launch_cost cop_cost_advance(const cop_advance_args *a, uint32_t n_moved) {
-    return (cop_launch_cost){.load_bytes = a->n_rows * 4ull + a->n_open * 16ull + n_moved * 4ull,
-                             .store_bytes = a->n_tickets * 4ull + a->n_rows * 8ull +
-                                            a->n_open * 4ull + n_moved * 4ull};
+cop_launch_cost cop_cost_advance(const cop_advance_args *a, const cop_advance_moves *m) {
+    return (cop_launch_cost){
+        .load_bytes = a->n_rows * 4ull + a->n_open * sizeof(cop_open_segment) + m->segments * 4ull +
+                      m->positions * 4ull + m->orders * 12ull,
+        .store_bytes = a->n_tickets * 4ull + a->n_rows * 8ull + m->segments * 4ull +
+                       m->positions * 4ull + m->orders * 8ull + m->scripts * 4ull};
 }
 
 cop_launch_cost cop_cost_patch(const cop_patch_args *a, uint64_t n_words) {
@@ -194,7 +196,7 @@ cop_launch_cost cop_cost_copy_pages(const cop_copy_pages_args *a, uint64_t n_tok
 cop_launch_cost cop_cost_sample(const cop_sample_cost *c, const cop_sample_order *o) {
     enum { TILE = 2048, QUAD = 4, LISTED_TOP = COP_SAMPLE_TOP };
     uint64_t passes = 2 + (c->list_full ? 4 : 0) + c->n_located;
-    uint64_t again = 1 + (o->forced >= 0); /* logits of the token and of the forced one */
+    uint64_t again = 1 + (o->forced != COP_FORCED_NONE); /* logits of the token, the forced one */
     if (o->temperature > 0) {
         passes += o->top_k > LISTED_TOP && o->top_k < c->vocab ? 3 : 0;
         passes += o->top_p < 1 ? 4 : 0;

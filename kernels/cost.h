@@ -49,8 +49,12 @@ cop_launch_cost cop_cost_norm(const cop_norm_args *args);
 cop_launch_cost cop_cost_activate(const cop_activate_args *args);
 cop_launch_cost cop_cost_append(const cop_append_args *args);
 cop_launch_cost cop_cost_product(const cop_product_args *args);
-/* n_moved of the open segments name a row; n_words in all records; n_tokens in all copies. */
-cop_launch_cost cop_cost_advance(const cop_advance_args *args, uint32_t n_moved);
+/* Of the open segments: those with tokens; of these, those that name a row, an order, an order
+ * with a place in the script. n_words in all records; n_tokens in all copies. */
+typedef struct cop_advance_moves {
+    uint32_t segments, positions, orders, scripts;
+} cop_advance_moves;
+cop_launch_cost cop_cost_advance(const cop_advance_args *args, const cop_advance_moves *moves);
 cop_launch_cost cop_cost_patch(const cop_patch_args *args, uint64_t n_words);
 cop_launch_cost cop_cost_copy_pages(const cop_copy_pages_args *args, uint64_t n_tokens);
 

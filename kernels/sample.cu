@@ -26,6 +26,7 @@
 
 COP_MUTANT_DECLARE(sample_flag_unset, "a row that is not finite is sampled");
 COP_MUTANT_DECLARE(sample_tie_order, "of equal logits the higher id wins");
+COP_MUTANT_DECLARE(sample_script, "the script is read one place too far");
 COP_MUTANT_DECLARE(sample_list_full, "a full list of candidates is taken for a whole one");
 
 namespace {
@@ -242,6 +243,13 @@ COP_DEVICE float logprob_of(const row_of &row, const verdict &v, uint32_t id) {
     return static_cast<float>(static_cast<double>(x) - v.logsumexp);
 }
 
+COP_DEVICE int32_t forced_token(const cop_sample_args &a, const cop_sample_order &o) {
+    if (o.forced > COP_FORCED_SCRIPT)
+        return o.forced;
+    return cop_ld_nc(a.script + (COP_FORCED_SCRIPT - o.forced) +
+                     (COP_MUTANT(sample_script) ? 1 : 0));
+}
+
 COP_DEVICE void write_result(const cop_sample_args &a, const row_of &row, const cop_sample_order &o,
                              const verdict &v) {
     cop_sample_result *to = a.results + cop_block_x();
@@ -265,17 +273,17 @@ COP_DEVICE void write_result(const cop_sample_args &a, const row_of &row, const 
         sum += static_cast<double>(static_cast<float>(
             static_cast<double>(value_of(cop_lds(word_at(TOP_KEY_AT, i)))) - v.logsumexp));
     const int32_t token = v.failed ? -1 : static_cast<int32_t>(v.token);
-    const bool forced = !v.failed && o.forced >= 0;
+    const int32_t forced = v.failed ? -1 : forced_token(a, o);
     cop_st(&to->token, token);
     cop_st(&to->logprob, v.failed ? 0.0f : logprob_of(row, v, v.token));
     cop_st(&to->forced_logprob,
-           forced ? logprob_of(row, v, static_cast<uint32_t>(o.forced)) : 0.0f);
+           forced >= 0 ? logprob_of(row, v, static_cast<uint32_t>(forced)) : 0.0f);
     cop_st(&to->logsumexp, static_cast<float>(v.logsumexp));
     cop_st(&to->confidence, n ? static_cast<float>(-sum / n) : 0.0f);
     cop_st(&to->failed, v.failed ? 1u : 0u);
     cop_st(&to->n_top, n);
     if (a.next_token && o.next_row >= 0)
-        cop_st(a.next_token + o.next_row, forced ? o.forced : token);
+        cop_st(a.next_token + o.next_row, forced >= 0 ? forced : token);
 }
 
 COP_DEVICE bool row_failed(const cop_sample_args &a, const cop_sample_order &o) {

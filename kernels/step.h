@@ -35,28 +35,30 @@
 extern "C" {
 #endif
 
-/* ---- the step's first kernel ---- */
+/* ---- the step's first kernel: the device's own prediction of its next step ---- */
 
 typedef struct cop_open_segment { /* an open segment that this step makes longer */
-    uint32_t segment, tokens;
-    int32_t row; /* >= 0: this row's rotary position moves on by `tokens` */
+    uint32_t segment, tokens;     /* 0 tokens: nothing moves, a row that only fills up a launch */
+    int32_t row;                  /* >= 0: this row's rotary position moves on by `tokens` */
+    int32_t order; /* >= 0: so does this order's key, and its place in the script if it has one */
 } cop_open_segment;
 
 typedef struct cop_advance_args {
     cop_segment *segments;
-    const cop_open_segment *open; /* [n_open], each segment and each row at most once */
-    int32_t *position;            /* [n_rows] */
-    uint32_t *tickets;            /* [n_tickets] set to 0: one a layer */
-    uint32_t *row_failed;         /* [n_rows] set to 0 */
-    uint32_t *segment_failed;     /* set to 0 for the segments of row_segment */
-    const uint32_t *row_segment;  /* [n_rows] */
+    const cop_open_segment *open;    /* [n_open], each segment, row and order at most once */
+    int32_t *position;               /* [n_rows] */
+    struct cop_sample_order *orders; /* or NULL where no entry names one */
+    uint32_t *tickets;               /* [n_tickets] set to 0: one a layer */
+    uint32_t *row_failed;            /* [n_rows] set to 0 */
+    uint32_t *segment_failed;        /* set to 0 for the segments of row_segment */
+    const uint32_t *row_segment;     /* [n_rows] */
     uint32_t n_open, n_tickets, n_rows;
 } cop_advance_args;
 int cop_launch_advance(const cop_advance_args *args, void *stream);
 
 /* ---- patches: words of device tables, all from one uploaded buffer ---- */
 
-enum { COP_PATCH_TABLES_MAX = 16 };
+enum { COP_PATCH_TABLES_MAX = 24 };
 
 typedef struct cop_patch_record {
     uint32_t table;   /* of cop_patch_args.tables */
@@ -213,6 +215,10 @@ typedef struct cop_sample_bias {
     float bias; /* finite or -inf; entries are added in their order */
 } cop_sample_bias;
 
+/* `forced` of an order: this number and those below it name places of the script, from place 0 down
+ * to place COP_FORCED_SCRIPT - forced; -1: nothing is forced. */
+enum { COP_FORCED_NONE = -1, COP_FORCED_SCRIPT = -2 };
+
 typedef struct cop_sample_order {    /* one request */
     uint64_t seed, stream, position; /* key of the counter-based generator */
     uint32_t logits_row;
@@ -220,7 +226,8 @@ typedef struct cop_sample_order {    /* one request */
     uint32_t top_k;    /* 0: off */
     float top_p;       /* 1: off */
     float min_p;       /* 0: off */
-    int32_t forced; /* >= 0: its log-probability is reported, and it is what goes to next_token */
+    int32_t forced;    /* >= 0: its log-probability is reported, and it is what goes to next_token;
+                          <= COP_FORCED_SCRIPT: so it is with the token that stands in the script */
     uint32_t first_bias, n_bias;
     int32_t row;      /* the step's row, whose failure is the sample's; -1: none */
     int32_t next_row; /* where in next_token the token goes; -1: nowhere */
@@ -240,6 +247,7 @@ typedef struct cop_sample_args {
     const float *logits; /* [.., vocab], row stride a multiple of 4 */
     const cop_sample_order *orders;
     const cop_sample_bias *bias;
+    const int32_t *script; /* tokens of the vocabulary; or NULL where no order names a place */
     const uint32_t *row_failed, *segment_failed, *row_segment; /* of the step's rows */
     cop_sample_result *results;
     int32_t *next_token; /* of the next step's rows, or NULL */

@@ -1,18 +1,15 @@
 /* advance, patch, copy_pages: what keeps the device's tables and pages up to date.
- * Computes  advance:    lengths of open segments and positions of their rows move on; the layers'
- *                       tickets and the rows' failure marks become 0
- *           patch:      table[index ..] = words, for each record
- *           copy_pages: the first tokens of a page to another one, in every layer
- * Units     words of 4 bytes; pages; tokens
- * Launch    advance: one thread an entry, block 256. patch: one warp a record, block 128.
- *           copy_pages: grid (copies, 2 h_kv, layers), block 128; 16 bytes
- *           of dynamic shared memory, the others none
- * Cost      cop_cost_advance, cop_cost_patch, cop_cost_copy_pages
- * Needs     copy_pages: d a multiple of 8, 16-byte aligned pool, 65535 layers and heads at most
- * Edges     a record that leaves its table or the words: skipped, and named in `bad`
- * Source    own; why a captured copy cannot do it: CUDA programming guide, graph memcpy nodes
- * Ladder    registers on sm_80 / 90 / 100 / 120; no spill anywhere
- *           advance 10 / 12 / 12 / 12, patch 16 / 20 / 32 / 38, copy_pages 22 / 20 / 32 / 26
+ * Computes  advance:    lengths of open segments, positions of their rows, keys and script places
+ * of their orders move on; the layers' tickets and the rows' failure marks become 0 patch:
+ * table[index ..] = words, for each record copy_pages: the first tokens of a page to another one,
+ * in every layer Units     words of 4 bytes; pages; tokens Launch    advance: one thread an entry,
+ * block 256. patch: one warp a record, block 128. copy_pages: grid (copies, 2 h_kv, layers), block
+ * 128; 16 bytes of dynamic shared memory, the others none Cost      cop_cost_advance,
+ * cop_cost_patch, cop_cost_copy_pages Needs     copy_pages: d a multiple of 8, 16-byte aligned
+ * pool, 65535 layers and heads at most Edges     a record that leaves its table or the words:
+ * skipped, and named in `bad` Source    own; why a captured copy cannot do it: CUDA programming
+ * guide, graph memcpy nodes Ladder    registers on sm_80 / 90 / 100 / 120; no spill anywhere
+ *           advance 12 / 12 / 12 / 12, patch 16 / 20 / 32 / 38, copy_pages 22 / 20 / 32 / 26
  *           On paper only: patch with a thread a word that finds its record by bisection:
  *           log2(records) dependent loads before each store; here one 16-byte load by one lane
  *           and four shuffles
@@ -21,6 +18,9 @@
 #include "kernels/step.cuh"
 
 COP_MUTANT_DECLARE(advance_position, "positions do not move");
+COP_MUTANT_DECLARE(advance_order, "keys of the draws do not move");
+COP_MUTANT_DECLARE(advance_script, "places in the script do not move");
+COP_MUTANT_DECLARE(advance_filler, "an entry of no tokens moves by one");
 COP_MUTANT_DECLARE(advance_marks, "failure marks of the last step stay");
 COP_MUTANT_DECLARE(patch_tail, "the last word of a record is not written");
 COP_MUTANT_DECLARE(patch_unchecked, "a record may leave its table by one word");
@@ -30,6 +30,14 @@ COP_MUTANT_DECLARE(copy_32_bits, "offsets of copied pages in 32 bits");
 namespace {
 
 enum { ADVANCE_THREADS = 256, THREADS = 128 };
+
+COP_DEVICE void move_order(cop_sample_order *order, uint32_t tokens) {
+    if (!COP_MUTANT(advance_order))
+        cop_st(&order->position, cop_ld(&order->position) + tokens);
+    const int32_t forced = cop_ld(&order->forced);
+    if (forced <= COP_FORCED_SCRIPT && !COP_MUTANT(advance_script))
+        cop_st(&order->forced, forced - static_cast<int32_t>(tokens));
+}
 
 COP_KERNEL(ADVANCE_THREADS, 4)
 advance_kernel(const cop_advance_args a) {
@@ -42,14 +50,20 @@ advance_kernel(const cop_advance_args a) {
     }
     if (i >= a.n_open)
         return;
-    const cop_open_segment open = {cop_ld_nc(&a.open[i].segment), cop_ld_nc(&a.open[i].tokens),
-                                   cop_ld_nc(&a.open[i].row)};
+    cop_open_segment open =
+        cop_bit_cast<cop_open_segment>(cop_ld_nc(reinterpret_cast<const uint4 *>(a.open) + i));
+    if (COP_MUTANT(advance_filler) && open.tokens == 0)
+        open.tokens = 1;
+    if (open.tokens == 0)
+        return;
     uint32_t *tokens = &a.segments[open.segment].tokens;
     cop_st(tokens, cop_ld(tokens) + open.tokens);
     if (open.row >= 0 && !COP_MUTANT(advance_position)) {
         int32_t *position = a.position + open.row;
         cop_st(position, cop_ld(position) + static_cast<int32_t>(open.tokens));
     }
+    if (open.order >= 0)
+        move_order(a.orders + open.order, open.tokens);
 }
 
 COP_KERNEL(THREADS, 8)

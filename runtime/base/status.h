@@ -20,6 +20,7 @@
     X(ERR_NO_ROOM, 2, "a declared capacity is exhausted")                                          \
     X(ERR_NO_MEMORY, 2, "out of memory")                                                           \
     X(ERR_NONFINITE, 2, "a value is not finite")                                                   \
+    X(ERR_DEVICE, 2, "the device failed")                                                          \
     X(ERR_MISMATCH, 2, "two things that must agree do not")                                        \
     X(ERR_INTERRUPTED, 130, "interrupted")                                                         \
     X(ERR_INTERNAL, 3, "internal error")

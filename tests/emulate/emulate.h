@@ -29,11 +29,29 @@ typedef enum emu_kind {
 /* False when it overlaps a registered one or is empty; emu_report says why. `name` is copied. */
 bool emu_register(const void *p, size_t bytes, const char *name, emu_kind kind);
 void emu_unregister(const void *p);
+/* A registered buffer, freed: from now on every access to it is a fault (EMU_FREED), until it is
+ * unregistered. Its memory is not touched any more. */
+void emu_retire(const void *p);
+/* Of a registered buffer; its counts so far stay under the old name. */
+void emu_rename(const void *p, const char *name);
 /* Registered, aligned to 256 bytes, filled with 0xff (NaN). NULL when there is no memory. */
 void *emu_alloc(size_t bytes, const char *name, emu_kind kind);
 void emu_free(void *p);    /* of emu_alloc; NULL is fine */
 void emu_poison(void);     /* every workspace to 0xff, as if fresh */
 void emu_forget_all(void); /* unregisters everything, frees what emu_alloc gave */
+
+/* A registered buffer remembers which of its bytes were ever written, from this call on: by
+ * kernels, and by whoever else says so. False: no such buffer, no memory. */
+bool emu_remember_written(const void *p);
+void emu_mark_written(const void *p, size_t bytes);
+/* Of these bytes, how many come before the first that nobody wrote; `bytes` where all were, or
+ * where the buffer does not remember. */
+size_t emu_written(const void *p, size_t bytes);
+
+/* What the last launch touched, buffer by buffer: runs of bytes written (by atomics, too), then
+ * runs that were only read, each ascending. */
+typedef void emu_touched_visit(void *user, const void *begin, size_t bytes, bool written);
+void emu_touched(emu_touched_visit *visit, void *user);
 
 /* How the next launches run. */
 
@@ -78,6 +96,7 @@ typedef enum emu_error {
     EMU_BAD_BARRIER, /* id, thread count */
     EMU_UNINITIALISED,
     EMU_BAD_BUFFER,
+    EMU_FREED, /* an access to a retired buffer */
 } emu_error;
 
 typedef struct emu_report_text {
@@ -126,9 +145,11 @@ bool emu_mutant_select(const char *name);
 /* Launches that run later: for a stand-in of streams. */
 
 typedef struct emu_work emu_work;
-int emu_work_run(emu_work *work); /* now; 0 or a cudaError_t. May be called once. */
+/* Now, with the arguments that the launch had; 0 or a cudaError_t. May be called again. */
+int emu_work_run(emu_work *work);
 void emu_work_free(emu_work *work);
 const char *emu_work_name(const emu_work *work);
+uint64_t emu_work_blocks(const emu_work *work);
 /* With a hook cop_launch hands the work over (the hook frees it) and gives what the hook gives. */
 typedef int emu_stream_hook(void *user, void *stream, emu_work *work);
 void emu_set_stream_hook(emu_stream_hook *hook, void *user);

@@ -5,20 +5,20 @@
 
 #include <algorithm>
 
-static size_t bitmap_bytes(const emu_buffer *buffer) {
+size_t emu_bitmap_bytes(const emu_buffer *buffer) {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(buffer->base) & ~63ull;
     const uintptr_t end = reinterpret_cast<uintptr_t>(buffer->base) + buffer->bytes;
     return (end - begin + 63) / 64 * 8;
 }
 
 static uint64_t *bitmap_make(const emu_buffer *buffer) {
-    void *memory = mmap(nullptr, bitmap_bytes(buffer), PROT_READ | PROT_WRITE,
+    void *memory = mmap(nullptr, emu_bitmap_bytes(buffer), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? nullptr : static_cast<uint64_t *>(memory);
 }
 
 static void bitmap_clear(const emu_buffer *buffer, uint64_t *bits) {
-    const size_t bytes = bitmap_bytes(buffer);
+    const size_t bytes = emu_bitmap_bytes(buffer);
     if (!bits)
         return;
     if (bytes < 1 << 18 || madvise(bits, bytes, MADV_DONTNEED) != 0)
@@ -37,11 +37,15 @@ static void sum(emu_buffer_counts *to, const emu_buffer_counts &from) {
 
 static void buffer_free(emu_world &world, emu_buffer *buffer) {
     sum(&world.former[buffer->name], buffer->counts);
-    const size_t bytes = bitmap_bytes(buffer);
+    const size_t bytes = emu_bitmap_bytes(buffer);
     if (buffer->loaded)
         munmap(buffer->loaded, bytes);
     if (buffer->stored)
         munmap(buffer->stored, bytes);
+    if (buffer->atomic)
+        munmap(buffer->atomic, bytes);
+    if (buffer->written)
+        munmap(buffer->written, bytes);
     if (buffer->owned)
         free(buffer->base);
     delete buffer;
@@ -100,6 +104,25 @@ void emu_unregister(const void *p) {
     remove_at(p, false);
 }
 
+void emu_retire(const void *p) {
+    emu_world &world = emu_here();
+    auto at = first_after(world, p);
+    if (p && at != world.buffers.end() && (*at)->base == p)
+        (*at)->retired = true;
+    world.recent = nullptr;
+}
+
+void emu_rename(const void *p, const char *name) {
+    emu_world &world = emu_here();
+    auto at = first_after(world, p);
+    if (!p || at == world.buffers.end() || (*at)->base != p)
+        return;
+    sum(&world.former[(*at)->name], (*at)->counts);
+    (*at)->counts = emu_buffer_counts{};
+    (*at)->name = name;
+    world.former[name];
+}
+
 void *emu_alloc(size_t bytes, const char *name, emu_kind kind) {
     void *p = nullptr;
     if (posix_memalign(&p, 256, bytes ? bytes : 1) != 0)
@@ -136,7 +159,9 @@ void emu_launch_begin_memory(emu_world &world) {
         if (buffer->touched) {
             bitmap_clear(buffer, buffer->loaded);
             bitmap_clear(buffer, buffer->stored);
+            bitmap_clear(buffer, buffer->atomic);
             buffer->touched = false;
+            buffer->touched_begin = buffer->touched_end = nullptr;
         }
 }
 
@@ -175,6 +200,10 @@ emu_buffer *emu_find(const void *p, uint32_t bytes, const char *doing, const cha
         buffer = after == world.buffers.end() ? nullptr : *after;
         if (!buffer || reinterpret_cast<uintptr_t>(buffer->base) > at)
             outside(world, p, bytes, doing, file, line);
+        if (buffer->retired)
+            emu_fault(EMU_FREED, file, line, "%s of %u bytes at offset %zu of buffer %s", doing,
+                      bytes, static_cast<size_t>(at - reinterpret_cast<uintptr_t>(buffer->base)),
+                      buffer->name.c_str());
         world.recent = buffer;
     }
     if (at - reinterpret_cast<uintptr_t>(buffer->base) + bytes > buffer->bytes)
@@ -196,8 +225,16 @@ static uint32_t mark(const emu_buffer *buffer, uint64_t *&bits, const unsigned c
     return static_cast<uint32_t>(__builtin_popcountll(fresh));
 }
 
-void emu_touch(emu_buffer *buffer, const unsigned char *p, uint32_t bytes, emu_access access) {
+static void touch(emu_buffer *buffer, const unsigned char *p, uint32_t bytes) {
     buffer->touched = true;
+    if (!buffer->touched_begin || p < buffer->touched_begin)
+        buffer->touched_begin = p;
+    if (p + bytes > buffer->touched_end)
+        buffer->touched_end = p + bytes;
+}
+
+void emu_touch(emu_buffer *buffer, const unsigned char *p, uint32_t bytes, emu_access access) {
+    touch(buffer, p, bytes);
     if (access == EMU_READ) {
         buffer->counts.loads++;
         buffer->counts.load_bytes += bytes;
@@ -206,7 +243,17 @@ void emu_touch(emu_buffer *buffer, const unsigned char *p, uint32_t bytes, emu_a
         buffer->counts.stores++;
         buffer->counts.store_bytes += bytes;
         buffer->counts.first_store_bytes += mark(buffer, buffer->stored, p, bytes);
+        if (buffer->written)
+            mark(buffer, buffer->written, p, bytes);
     }
+}
+
+void emu_touch_atomic(emu_buffer *buffer, const unsigned char *p, uint32_t bytes) {
+    touch(buffer, p, bytes);
+    buffer->counts.atomics++;
+    mark(buffer, buffer->atomic, p, bytes);
+    if (buffer->written)
+        mark(buffer, buffer->written, p, bytes);
 }
 
 bool emu_counts(const char *name, emu_buffer_counts *counts) {

@@ -44,8 +44,8 @@ void emu_vary(uint32_t i) {
 
 const char *emu_error_name(emu_error error) {
     static const char *const names[] = {
-        "ok",       "bad launch", "out of bounds", "misaligned",           "read only",
-        "diverged", "deadlock",   "bad barrier",   "uninitialised memory", "bad buffer"};
+        "ok",       "bad launch",  "out of bounds",        "misaligned", "read only",   "diverged",
+        "deadlock", "bad barrier", "uninitialised memory", "bad buffer", "freed memory"};
     return names[error];
 }
 
@@ -261,6 +261,10 @@ void emu_work_free(emu_work *work) {
 
 const char *emu_work_name(const emu_work *work) {
     return work->name;
+}
+
+uint64_t emu_work_blocks(const emu_work *work) {
+    return static_cast<uint64_t>(work->grid.x) * work->grid.y * work->grid.z;
 }
 
 void emu_set_stream_hook(emu_stream_hook *hook, void *user) {

@@ -174,7 +174,7 @@ uint32_t emu_atomic(emu_atomic_op op, uint32_t *p, uint32_t value, const char *f
     emu_yield("an atomic", file, line);
     emu_buffer *buffer = find_writable(p, 4, "atomic", file, line);
     emu_block *block = emu_running()->owner;
-    buffer->counts.atomics++;
+    emu_touch_atomic(buffer, reinterpret_cast<unsigned char *>(p), 4);
     publish_fenced(emu_here(), block, emu_running());
     emu_publish_overlap(block, reinterpret_cast<unsigned char *>(p), 4);
     const uint32_t old = *p, now = combine(op, old, value);

@@ -412,9 +412,117 @@ static void test_a_stream_hook_runs_work_later(void) {
     CHECK(held != NULL && out[0] != out[0]);
     for (uint32_t i = 0; i < 128; i++)
         x[i] = 1.0f;
+    CHECK_EQ(emu_work_blocks(held), 1);
     CHECK_EQ(emu_work_run(held), 0);
-    emu_work_free(held);
     CHECK(out[0] == 128.0f);
+    for (uint32_t i = 0; i < 128; i++)
+        x[i] = 2.0f;
+    CHECK_EQ(emu_work_run(held), 0); /* again, with the arguments that it had */
+    emu_work_free(held);
+    CHECK(out[0] == 256.0f);
+    CHECK_EQ(emu_launches("sum_kernel"), 2);
+}
+
+static void test_a_freed_buffer_is_named_when_a_kernel_meets_it(void) {
+    start();
+    float *kept = emu_alloc(144, "kept", EMU_OUTPUT), *freed = emu_alloc(144, "freed", EMU_OUTPUT);
+    emu_retire(freed);
+    run_ok(example_launch_accesses(kept, 0, NULL));
+    CHECK_EQ(example_launch_accesses(freed, 0, NULL), 719);
+    CHECK_EQ(emu_report()->error, EMU_FREED);
+    CHECK(strstr(emu_report()->text, "freed memory: ") &&
+          strstr(emu_report()->text, "buffer freed"));
+    emu_unregister(freed);
+    CHECK_EQ(example_launch_accesses(freed, 0, NULL), 719);
+    CHECK_EQ(emu_report()->error, EMU_OUT_OF_BOUNDS);
+}
+
+static void test_bytes_ever_written_are_remembered(void) {
+    start();
+    /* Not at a multiple of 64 bytes, so that words of bits and the buffer begin apart. */
+    unsigned char *memory = aligned_alloc(64, 512);
+    float *x = (float *)(void *)(memory + 16);
+    CHECK(emu_register(x, 300, "x", EMU_OUTPUT));
+    CHECK_EQ(emu_written(x, 300), 300); /* it does not remember yet */
+    CHECK(emu_remember_written(x) && emu_remember_written(x));
+    CHECK_EQ(emu_written(x, 300), 0);
+    CHECK_EQ(emu_written(x, 0), 0);
+    memset(x, 0, 300);
+    run_ok(example_launch_accesses(x, 0, NULL)); /* 32 floats */
+    CHECK_EQ(emu_written(x, 300), 128);
+    CHECK_EQ(emu_written((unsigned char *)x + 5, 123), 123);
+    emu_mark_written((unsigned char *)x + 130, 100);
+    CHECK_EQ(emu_written(x, 300), 128);
+    CHECK_EQ(emu_written((unsigned char *)x + 130, 170), 100);
+    emu_mark_written((unsigned char *)x + 128, 2);
+    CHECK_EQ(emu_written(x, 300), 230);
+    run_ok(example_launch_accesses(x + 60, 7, NULL)); /* two atomics */
+    CHECK_EQ(emu_written(x + 60, 60), 8);
+    CHECK(!emu_remember_written(memory));
+    emu_forget_all();
+    free(memory);
+}
+
+typedef struct touched_list {
+    uint32_t n;
+    struct {
+        const float *begin;
+        size_t bytes;
+        bool written;
+    } runs[8];
+} touched_list;
+
+static void list_run(void *user, const void *begin, size_t bytes, bool written) {
+    touched_list *list = user;
+    CHECK(list->n < 8);
+    list->runs[list->n].begin = begin;
+    list->runs[list->n].bytes = bytes;
+    list->runs[list->n++].written = written;
+}
+
+static void check_run(const touched_list *list, uint32_t i, const float *begin, size_t bytes,
+                      bool written) {
+    CHECK(list->runs[i].begin == begin);
+    CHECK_EQ(list->runs[i].bytes, bytes);
+    CHECK_EQ(list->runs[i].written, written);
+}
+
+static void test_what_a_launch_touched(void) {
+    start();
+    float *other = emu_alloc(64, "other", EMU_OUTPUT), *x = emu_alloc(1024, "x", EMU_OUTPUT);
+    memset(x, 0, 1024);
+    touched_list list = {0};
+    run_ok(example_launch_accesses(other, 0, NULL) == 719 ? 0 : 1); /* it is too small */
+    run_ok(example_launch_accesses(x + 4, 0, NULL));
+    emu_touched(list_run, &list);
+    CHECK_EQ(list.n, 2); /* 32 floats read and written, 4 behind them only read */
+    check_run(&list, 0, x + 4, 128, true);
+    check_run(&list, 1, x + 36, 16, false);
+    list.n = 0;
+    run_ok(example_launch_accesses(x + 100, 7, NULL));
+    emu_touched(list_run, &list);
+    CHECK_EQ(list.n, 1);
+    check_run(&list, 0, x + 100, 8, true);
+    list.n = 0;
+    float *sum = emu_alloc(64, "sum", EMU_OUTPUT);
+    run_ok(example_launch_sum(x, sum, 128, 128, 1, NULL));
+    emu_touched(list_run, &list);
+    CHECK_EQ(list.n, 2);
+    check_run(&list, sum < x ? 0 : 1, sum, 4, true);
+    check_run(&list, sum < x ? 1 : 0, x, 512, false);
+}
+
+static void test_a_buffer_renamed(void) {
+    start();
+    float *x = emu_alloc(144, "first", EMU_OUTPUT);
+    emu_buffer_counts counts;
+    run_ok(example_launch_accesses(x, 0, NULL));
+    emu_rename(x, "second");
+    run_ok(example_launch_accesses(x, 0, NULL));
+    CHECK(emu_counts("first", &counts));
+    CHECK_EQ(counts.store_bytes, 128);
+    CHECK(emu_counts("second", &counts));
+    CHECK_EQ(counts.store_bytes, 128);
 }
 
 static void test_every_mutant_is_listed_once(void) {
@@ -445,6 +553,10 @@ int main(void) {
     RUN(test_counting_without_arithmetic_counts_the_same);
     RUN(test_huge_buffers_cost_what_is_touched);
     RUN(test_a_stream_hook_runs_work_later);
+    RUN(test_a_freed_buffer_is_named_when_a_kernel_meets_it);
+    RUN(test_bytes_ever_written_are_remembered);
+    RUN(test_what_a_launch_touched);
+    RUN(test_a_buffer_renamed);
     RUN(test_every_mutant_is_listed_once);
     emu_forget_all();
     return check_report();

@@ -124,7 +124,11 @@ struct emu_buffer {
     bool owned;
     emu_buffer_counts counts = {};
     uint64_t *loaded = nullptr, *stored = nullptr; /* a bit a byte, of this launch */
+    uint64_t *atomic = nullptr;                    /* the same, of atomics */
+    uint64_t *written = nullptr;                   /* a bit a byte, ever; emu_remember_written */
     bool touched = false;
+    bool retired = false;
+    const unsigned char *touched_begin = nullptr, *touched_end = nullptr; /* in this launch */
 };
 
 struct emu_origin { /* a line that this launch changed */
@@ -209,6 +213,9 @@ void emu_complain_more(emu_world &world, const char *format, ...)
 
 emu_buffer *emu_find(const void *p, uint32_t bytes, const char *doing, const char *file, int line);
 void emu_touch(emu_buffer *buffer, const unsigned char *p, uint32_t bytes, emu_access access);
+/* The same for atomics, which have a count of their own. */
+void emu_touch_atomic(emu_buffer *buffer, const unsigned char *p, uint32_t bytes);
+size_t emu_bitmap_bytes(const emu_buffer *buffer);
 void emu_launch_begin_memory(emu_world &world);
 void emu_publish_all(emu_block *block);
 /* Stores that this block made to these bytes and has not published reach memory now. */

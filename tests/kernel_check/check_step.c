@@ -32,30 +32,37 @@ static float *random_f32(values *random, size_t n, float amplitude) {
 
 static void check_advance(void) {
     cop_segment segments[3] = {{0, 5}, {1, 64}, {2, 0}};
-    const cop_open_segment open[2] = {{0, 1, 1}, {2, 3, -1}};
+    const cop_open_segment open[3] = {{0, 1, 1, 0}, {2, 3, -1, 1}, {1, 0, 0, 1}};
     int32_t position[2] = {10, 20};
+    cop_sample_order orders[2] = {{.position = UINT32_MAX, .forced = COP_FORCED_SCRIPT},
+                                  {.position = 7, .forced = 5}};
     uint32_t marks[3] = {1, 1, 1}, tickets[2] = {7, 9}, rows[2] = {1, 1};
     const uint32_t row_segment[2] = {0, 2};
     const cop_advance_args args = {.segments = device_put(segments, sizeof segments),
                                    .open = device_put(open, sizeof open),
                                    .position = device_put(position, sizeof position),
+                                   .orders = device_put(orders, sizeof orders),
                                    .tickets = device_put(tickets, sizeof tickets),
                                    .row_failed = device_put(rows, sizeof rows),
                                    .segment_failed = device_put(marks, sizeof marks),
                                    .row_segment = device_put(row_segment, sizeof row_segment),
-                                   .n_open = 2,
+                                   .n_open = 3,
                                    .n_tickets = 2,
                                    .n_rows = 2};
     device_expect(cop_launch_advance(&args, NULL), "advance");
     device_get(segments, args.segments, sizeof segments);
     device_get(position, args.position, sizeof position);
+    device_get(orders, args.orders, sizeof orders);
     device_get(tickets, args.tickets, sizeof tickets);
     device_get(rows, args.row_failed, sizeof rows);
     device_get(marks, args.segment_failed, sizeof marks);
     report_case(segments[0].tokens == 6 && segments[1].tokens == 64 && segments[2].tokens == 3 &&
                     position[0] == 10 && position[1] == 21 && tickets[0] == 0 && tickets[1] == 0 &&
-                    rows[0] == 0 && rows[1] == 0 && marks[0] == 0 && marks[1] == 1 && marks[2] == 0,
-                "advance 3 segments, 2 rows");
+                    rows[0] == 0 && rows[1] == 0 && marks[0] == 0 && marks[1] == 1 &&
+                    marks[2] == 0 && orders[0].position == 1ull + UINT32_MAX &&
+                    orders[0].forced == COP_FORCED_SCRIPT - 1 && orders[1].position == 10 &&
+                    orders[1].forced == 5,
+                "advance 3 segments, 2 rows, 2 orders");
     device_release();
 }
 

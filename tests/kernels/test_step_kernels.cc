@@ -269,6 +269,10 @@ static found check_append_far(uint32_t page) {
 
 /* ---- tables ---- */
 
+static int32_t order_forced(uint32_t r) { /* a token, nothing, places in a script */
+    return 3 - (int32_t)r;
+}
+
 static found check_advance(uint32_t rows, uint32_t tickets) {
     std::vector<cop_segment> segment(rows + 3);
     std::vector<uint32_t> row_segment(rows);
@@ -276,13 +280,21 @@ static found check_advance(uint32_t rows, uint32_t tickets) {
     std::vector<cop_open_segment> opened;
     for (uint32_t i = 0; i < rows + 3; i++)
         segment[i] = {i, 100 + i};
-    uint32_t moved = 0;
+    std::vector<cop_sample_order> order(rows);
+    cop_advance_moves moves = {};
     for (uint32_t r = 0; r < rows; r++) {
         row_segment[r] = r + 2, at[r] = (int32_t)r * 5;
-        if (r % 4 != 3) {
-            opened.push_back({r + 2, 1 + r % 3, r % 2 ? -1 : (int32_t)r});
-            moved += r % 2 == 0;
-        }
+        order[r] = {};
+        order[r].position = 0xffffffffu - r % 2, order[r].forced = order_forced(r);
+        if (r % 4 == 3)
+            continue;
+        const bool filler = r % 8 == 6;
+        const int32_t of = r % 3 ? (int32_t)(rows - 1 - r) : -1;
+        opened.push_back({r + 2, filler ? 0 : 1 + r % 3, r % 2 ? -1 : (int32_t)r, of});
+        if (filler)
+            continue;
+        moves.segments++, moves.positions += r % 2 == 0, moves.orders += of >= 0;
+        moves.scripts += of >= 0 && order_forced((uint32_t)of) <= COP_FORCED_SCRIPT;
     }
     buffer<cop_segment> segments(segment, "segments", EMU_OUTPUT);
     buffer<cop_open_segment> open(opened, "open");
@@ -290,19 +302,27 @@ static found check_advance(uint32_t rows, uint32_t tickets) {
     buffer<uint32_t> ticket(tickets, "ticket", EMU_OUTPUT), failed(rows, "failed", EMU_OUTPUT),
         broken(rows + 3, "broken", EMU_OUTPUT), rs(row_segment, "rs");
     cop_advance_args args = {};
+    buffer<cop_sample_order> orders(order, "orders", EMU_OUTPUT);
     args.segments = segments.p, args.open = open.p, args.position = position.p;
+    args.orders = orders.p;
     args.tickets = ticket.p, args.row_failed = failed.p, args.segment_failed = broken.p;
     args.row_segment = rs.p, args.n_open = (uint32_t)opened.size(), args.n_tickets = tickets;
     args.n_rows = rows;
     emu_reset_counts();
     EXPECT(cop_launch_advance(&args, nullptr) == 0);
-    EXPECT(BYTES_ARE(cop_cost_advance(&args, moved), "segments", "open", "position", "ticket",
-                     "failed", "broken", "rs"));
+    EXPECT(BYTES_ARE(cop_cost_advance(&args, &moves), "segments", "open", "position", "ticket",
+                     "failed", "broken", "rs", "orders"));
     for (const cop_open_segment &o : opened) {
         segment[o.segment].tokens += o.tokens;
         if (o.row >= 0)
             at[(size_t)o.row] += (int32_t)o.tokens;
+        if (o.order < 0)
+            continue;
+        cop_sample_order &moved = order[(size_t)o.order];
+        moved.position += o.tokens;
+        moved.forced -= moved.forced <= COP_FORCED_SCRIPT ? (int32_t)o.tokens : 0;
     }
+    EXPECT(memcmp(orders.p, order.data(), rows * sizeof order[0]) == 0);
     EXPECT(segments.same(segment));
     EXPECT(position.same(at));
     EXPECT(ticket.same(std::vector<uint32_t>(tickets, 0)));
@@ -543,7 +563,7 @@ static void test_every_mutant_is_caught() {
     CHECK_EQ(hunt("append_p", check_all_append), 2);
     CHECK_EQ(hunt("append_flag", check_all_append), 1);
     CHECK_EQ(hunt("append_wrong", check_all_append), 1);
-    CHECK_EQ(hunt("advance_", check_all_tables), 2);
+    CHECK_EQ(hunt("advance_", check_all_tables), 5);
     CHECK_EQ(hunt("patch_", check_all_tables), 2);
     CHECK_EQ(hunt("copy_tail", check_all_tables), 1);
     CHECK_EQ(hunt("copy_32_", check_far), 1);

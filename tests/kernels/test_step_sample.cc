@@ -126,6 +126,8 @@ static found same_sample(const cop_sample_result &got, const cop_sample &want) {
     return "";
 }
 
+static bool scripted; /* the forced token stands in a script */
+
 /* `bad`: 0 none, 1 NaN, 2 inf, 3 a failed row, 4 a failed segment, 5 every token banned. */
 static found check_sample(const sample_case &c, uint32_t n, uint32_t bad) {
     const uint32_t stride = (c.vocab + 3) / 4 * 4, bad_row = n / 2;
@@ -155,6 +157,8 @@ static found check_sample(const sample_case &c, uint32_t n, uint32_t bad) {
         o.logits_row = i, o.temperature = c.temperature, o.top_k = c.top_k, o.top_p = c.top_p;
         o.min_p = c.min_p, o.forced = c.forced, o.n_bias = c.n_bias;
         o.row = (int32_t)i, o.next_row = (int32_t)(n - 1 - i);
+        if (scripted && c.forced >= 0)
+            o.forced = COP_FORCED_SCRIPT - (int32_t)i;
         cop_sample_request q = {};
         q.temperature = c.temperature, q.top_k = c.top_k, q.top_p = c.top_p, q.min_p = c.min_p;
         q.key = {o.seed, o.stream, o.position}, q.forced = c.forced;
@@ -176,8 +180,12 @@ static found check_sample(const sample_case &c, uint32_t n, uint32_t bad) {
     buffer<uint32_t> f(flags, "flags"), b(broken, "flags"), rs(row_segment, "flags");
     buffer<cop_sample_result> results(n, "results", EMU_OUTPUT);
     buffer<int32_t> next(n, "next", EMU_OUTPUT);
+    std::vector<int32_t> lines(n + 1, c.forced);
+    lines[n] = (int32_t)c.vocab / 2;
+    buffer<int32_t> script(lines, "script");
     cop_sample_args args = {};
     args.logits = logits.p, args.orders = orders.p, args.bias = bias.p, args.row_failed = f.p;
+    args.script = scripted ? script.p : nullptr;
     args.segment_failed = b.p, args.row_segment = rs.p, args.results = results.p;
     args.next_token = next.p, args.logits_stride = stride, args.n_orders = n, args.vocab = c.vocab;
     emu_reset_counts();
@@ -194,7 +202,8 @@ static found check_sample(const sample_case &c, uint32_t n, uint32_t bad) {
             const cop_launch_cost one = cop_cost_sample(&shape, &order[i]);
             cost.load_bytes += one.load_bytes, cost.store_bytes += one.store_bytes;
         }
-        EXPECT(BYTES_ARE(cost, "logits", "results"));
+        cost.load_bytes += scripted && c.forced >= 0 ? n * 4 : 0; /* the places, once each */
+        EXPECT(BYTES_ARE(cost, "logits", "results", "script"));
     }
     return "";
 }
@@ -207,7 +216,15 @@ static found check_all_product() {
     return "";
 }
 
+static found check_scripted(const sample_case &c, uint32_t n, uint32_t bad) {
+    scripted = true;
+    const found f = check_sample(c, n, bad);
+    scripted = false;
+    return f;
+}
+
 static found check_all_sample() {
+    TRY(check_scripted({300, 0.0f, 0, 1.0f, 0.0f, 299, 0, 4}, 2, 0));
     TRY(check_sample({300, 0.0f, 0, 1.0f, 0.0f, 299, 0, 4}, 2, 0));
     TRY(check_sample({5000, 1.0f, 0, 1.0f, 0.0f, -1, 4, 0}, 2, 0));
     TRY(check_sample({700, 0.8f, 40, 0.9f, 0.02f, -1, 1, 5}, 3, 0));
@@ -254,8 +271,10 @@ static void test_sample_shapes() {
 }
 
 static void test_sample_bad_rows() {
-    for (uint32_t bad = 1; bad <= 4; bad++)
+    for (uint32_t bad = 1; bad <= 4; bad++) {
         expect_none(check_sample({777, 1.0f, 0, 0.9f, 0.0f, 3, 0, 2}, 3, bad));
+        expect_none(check_scripted({777, 1.0f, 0, 0.9f, 0.0f, 3, 0, 2}, 3, bad));
+    }
     /* -3e38 with a bias of -inf on its only token: no finite logit is left. */
     expect_none(check_sample({1, 1.0f, 0, 1.0f, 0.0f, -1, 0, 4}, 3, 5));
 }
@@ -267,7 +286,7 @@ static void test_every_mutant_is_caught() {
     CHECK_EQ(hunt("product_dirty", check_all_product), 1);
     CHECK_EQ(hunt("product_no_fence", check_all_product), 1);
     CHECK_EQ(hunt("product_early", check_all_product), 1);
-    CHECK_EQ(hunt("sample_", check_all_sample), 10);
+    CHECK_EQ(hunt("sample_", check_all_sample), 11);
 }
 
 int main() {
