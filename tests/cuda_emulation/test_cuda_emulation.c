@@ -37,6 +37,14 @@ static void test_memory_is_poisoned_and_counted(void) {
     GIVES(cudaGetLastError(), cudaErrorMemoryAllocation);
     GIVES(cudaGetLastError(), cudaSuccess);
     CHECK_CLEAN();
+    cemu_steady_begin();
+    NEED(cudaMalloc(&p, 8));
+    cudaEvent_t event = make_event(cudaEventDefault);
+    CHECK_EQ(cemu_faults(CEMU_STEADY), 2);
+    cemu_steady_end();
+    NEED(cudaEventDestroy(event));
+    NEED(cudaFree(p));
+    CHECK_EQ(cemu_faults(CEMU_NO_FAULT), 2);
 }
 
 static void test_a_step_through_a_stream(void) {

@@ -129,7 +129,6 @@ struct CUstream_st {
     uint32_t slot = 0;
     bool alive = true, blocking = true;
     std::deque<std::unique_ptr<cemu_operation>> queue;
-    uint64_t queued = 0; /* the number of the newest operation */
     cemu_point_ref last;
     uint64_t end_ns = 0;
     uint32_t polls = 0;
