@@ -148,6 +148,31 @@ static void test_a_graph_replays_what_it_saw(void) {
     }
 }
 
+static void test_work_waits_until_something_forces_it(void) {
+    const cemu_options late = {.order = CEMU_LATE}, eager = {.order = CEMU_EAGER};
+    for (int i = 0; i < 2; i++) {
+        cemu_reset(i ? &eager : &late);
+        cudaStream_t a = make_stream(), b = make_stream();
+        unsigned char *x = device_bytes(8);
+        for (int n = 0; n < 4; n++)
+            NEED(cudaMemsetAsync(x + 2 * n, n, 2, n % 2 ? a : b));
+        CHECK_EQ(cemu_get_counts().operations, i ? 4 : 0);
+        CHECK_EQ(cemu_run_some(1), !i);
+        CHECK_EQ(cemu_run_some(9), i ? 0 : 3);
+        NEED(cudaMemsetAsync(x, 5, 2, a));
+        NEED(cudaMemsetAsync(x + 2, 6, 2, b));
+        NEED(cudaStreamSynchronize(b));
+        CHECK_EQ(cemu_get_counts().operations, i ? 6 : 5); /* late: nobody waits for the first */
+        uint64_t calls = 0;
+        CHECK_TEXT(cemu_call_at(0, &calls), "cudaStreamCreateWithFlags");
+        CHECK_EQ(calls, 2);
+        CHECK_TEXT(cemu_call_at(3, NULL), "cudaStreamSynchronize");
+        CHECK(cemu_call_at(4, NULL) == NULL);
+        CHECK_EQ(cemu_calls("cudaMemsetAsync"), 6);
+        CHECK_EQ(cemu_get_counts().calls, 10);
+    }
+}
+
 /* The legacy stream and the blocking ones follow one another without events; others do not. */
 static void test_the_legacy_stream_orders_blocking_streams(void) {
     uint32_t races = 0;
@@ -501,6 +526,7 @@ int main(void) {
     RUN(test_a_step_through_a_stream);
     RUN(test_an_event_orders_two_streams);
     RUN(test_a_graph_replays_what_it_saw);
+    RUN(test_work_waits_until_something_forces_it);
     RUN(test_the_legacy_stream_orders_blocking_streams);
     RUN(test_what_blocking_copies_wait_for);
     RUN(test_times_do_not_depend_on_the_order);
