@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "kernels/attention.h"
 #include "reason/engine_internal.h"
 
 enum { DEFAULT_CHUNK = 1024, DEFAULT_PREFILL_ROWS = 256, MAX_PROBLEMS = 4096 };
@@ -52,8 +53,11 @@ static cop_status create_parts(cop_engine *e) {
                          .chunk_tail_tokens = o->chunk_tail_tokens};
     COP_TRY(cop_kv_create(&kv, &e->kv));
     COP_TRY(cop__engine_prefix_create(e));
+    /* What the attention kernels take; the same plan on every backend. */
+    const uint32_t tile_slots =
+        cop_attention_tile_slots(shape->head_dim, shape->n_heads / shape->n_kv_heads);
     cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
-                             .tile_slots = o->tile_slots,
+                             .tile_slots = o->tile_slots ? o->tile_slots : tile_slots,
                              .chunk_tokens = o->chunk_tokens,
                              .chunk_tail_tokens = o->chunk_tail_tokens,
                              .max_decode_slots = o->max_branches,
