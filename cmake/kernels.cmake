@@ -22,6 +22,10 @@ if(TARGET coppice_kernels)
   endfunction()
   coppice_kernel_check(kernel_check coppice_kernels)
   coppice_uses_cuda(kernel_check)
+  add_test(NAME test_kernel_check_gpu COMMAND kernel_check
+    --shapes configs/shapes/edge_shapes.json --shapes configs/shapes/tree_shapes.json --shrink 8
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  coppice_gpu_test(test_kernel_check_gpu)
   add_executable(gpu_bench bench/gpu_bench.c)
   target_link_libraries(gpu_bench PRIVATE coppice_kernels coppice_runtime)
   set_target_properties(gpu_bench PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})

@@ -10,9 +10,9 @@
  * Needs     d a multiple of 16, at most 256; 16-byte aligned
  * Edges     a row that is not finite (or failed before): zeros for Q, K and V, and it is marked;
  *           row_offset COP_AT_END: the segment's last token
- * Bits      those of the cpu backend (backend/cpu/ops.h) with COP_ROPE_NEIGHBOURS, and without bias
- *           and head norms, which it does not have; a pair (a, b) becomes (a cos - b sin,
- *           b cos + a sin), each product rounded
+ * Bits      those of the cpu backend (cop_cpu_heads_run of backend/cpu/ops.h), with bias, head
+ * norms and either pairing; a pair (a, b) becomes (a cos - b sin, b cos + a sin), each product
+ *           rounded
  * Source    Su et al. 2021 (RoFormer), section 3.4.2; pool layout after FlashInfer (MLSys'25), 3.1
  * Ladder    registers on sm_80 / 90 / 100 / 120, bf16 (f32) input; no spill anywhere
  *           v1 this one: 54 / 56 / 60 / 60 (56 / 56 / 64 / 64), with norms 54 / 56 / 64 / 64
@@ -29,6 +29,11 @@ COP_MUTANT_DECLARE(append_pair_swapped, "the two elements of a rotary pair chang
 COP_MUTANT_DECLARE(append_wrong_page, "the page is looked up one token too far");
 COP_MUTANT_DECLARE(append_flag_unset, "a row that is not finite is not marked");
 COP_MUTANT_DECLARE(append_poison, "a row that is not finite stays in the pool");
+COP_MUTANT_DECLARE(append_bias_unrounded, "a value with its bias is not rounded to bf16");
+COP_MUTANT_DECLARE(append_bias_of_v, "V goes without its bias");
+COP_MUTANT_DECLARE(append_head_norm_of_k, "K's heads take the norm of Q");
+COP_MUTANT_DECLARE(append_head_factors, "every head is divided by the first one's length");
+COP_MUTANT_DECLARE(append_halves_ignored, "halves are turned as neighbours");
 COP_MUTANT_DECLARE(append_32_bits, "element offsets of the pool in 32 bits");
 COP_MUTANT_DECLARE(append_no_barrier, "angles are read before they are staged");
 
@@ -78,14 +83,14 @@ COP_DEVICE void load_values(const cop_append_args &a, uint32_t at, float (&v)[8]
         cop_unpack8(
             cop_ld_nc(reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(a.qkv) + from)),
             v);
-    if (!a.bias)
+    if (!a.bias || (COP_MUTANT(append_bias_of_v) && at >= (a.n_heads + a.n_kv_heads) * a.head_dim))
         return;
     float bias[8];
     load_floats(a.bias + at, bias);
     COP_UNROLL
     for (int i = 0; i < 8; i++) {
         v[i] = cop_add_rn(v[i], bias[i]);
-        if (!Wide)
+        if (!Wide && !COP_MUTANT(append_bias_unrounded))
             v[i] = cop_bf16_rounded(v[i]);
     }
 }
@@ -121,9 +126,11 @@ template <bool Wide> COP_DEVICE void stage_values(const cop_append_args &a) {
 
 template <bool Wide>
 COP_DEVICE void normed_values(const cop_append_args &a, uint32_t head, uint32_t at, float (&v)[8]) {
-    const float r = cop_lds(cop_shared_as<const float>(factors_at(a), head));
+    const float r = cop_lds(
+        cop_shared_as<const float>(factors_at(a), COP_MUTANT(append_head_factors) ? 0 : head));
     float weight[8];
-    load_floats((head < a.n_heads ? a.q_norm : a.k_norm) + at, weight);
+    const bool is_q = head < a.n_heads || COP_MUTANT(append_head_norm_of_k);
+    load_floats((is_q ? a.q_norm : a.k_norm) + at, weight);
     const float *from = cop_shared_as<const float>(values_at(a), head * (a.head_dim + 8) + at);
     COP_UNROLL
     for (int i = 0; i < 8; i++) {
@@ -147,7 +154,7 @@ COP_DEVICE void turn(float &x, float &y, float cosine, float sine) {
 COP_DEVICE void rotate(const cop_append_args &a, uint32_t part, float (&u)[8], float (&v)[8]) {
     const float *cosine = cop_shared_as<const float>(ANGLES_AT, part * 8);
     const float *sine = cosine + a.head_dim / 2;
-    if (a.rope == COP_ROPE_HALVES) {
+    if (a.rope == COP_ROPE_HALVES && !COP_MUTANT(append_halves_ignored)) {
         COP_UNROLL
         for (int i = 0; i < 8; i++)
             turn(u[i], v[i], cop_lds(cosine + i), cop_lds(sine + i));

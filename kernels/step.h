@@ -122,7 +122,7 @@ COP_STEP_INLINE uint64_t cop_pool_offset(uint32_t page, uint32_t is_v, uint32_t 
 #define COP_AT_END UINT32_MAX /* row_offset: the last token of the row's segment */
 
 enum {                      /* which elements a rotary angle turns together */
-       COP_ROPE_NEIGHBOURS, /* (2i, 2i + 1): llama.cpp's "llama" files, what cpu computes */
+       COP_ROPE_NEIGHBOURS, /* (2i, 2i + 1): llama.cpp's "llama" files */
        COP_ROPE_HALVES,     /* (i, i + d / 2): Hugging Face's weights, llama.cpp's "neox" */
 };
 
@@ -135,7 +135,7 @@ typedef struct cop_append_args {
     const uint32_t *row_segment, *row_offset;
     const int32_t *position;      /* [n_rows], below n_positions */
     const float *cosine, *sine;   /* [n_positions, d / 2] */
-    const float *bias;            /* [(n_heads + 2 n_kv_heads) d] or NULL */
+    const float *bias;            /* [(n_heads + 2 n_kv_heads) d] or NULL: Q's, K's, then V's */
     const float *q_norm, *k_norm; /* [d], both or neither: norm of each head */
     uint32_t *row_failed, *segment_failed;
     float eps;

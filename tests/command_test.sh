@@ -3,25 +3,10 @@
 # Usage: command_test.sh COPPICE (from the project's root)
 set -uo pipefail
 coppice=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-tests=0 skips=0
 shape=configs/models/tiny-2layer.json
 effort=${COPPICE_EFFORT:-100}
 
-die() { echo "command_test: $*" >&2; exit 1; }
-pass() { echo "$1"; tests=$((tests + 1)); }
-# refuses WORDS COMMAND..: exit code 2, one line on stderr that holds WORDS, nothing on stdout.
-refuses() {
-  local words=$1 code
-  shift
-  "$@" >"$work/out" 2>"$work/err"
-  code=$?
-  [ "$code" -eq 2 ] || die "\"$*\" ended with $code, not 2: $(cat "$work/err")"
-  [ ! -s "$work/out" ] || die "\"$*\" wrote to stdout"
-  [ "$(wc -l <"$work/err")" -eq 1 ] || die "\"$*\" said more than one line: $(cat "$work/err")"
-  grep -qF -- "$words" "$work/err" || die "\"$*\" said \"$(cat "$work/err")\", without \"$words\""
-}
+. "$(dirname "$0")/command_helpers.sh"
 
 for verb in info tokenize score run import replay bench report; do
   "$coppice" "$verb" --help >"$work/out" || die "$verb --help failed"

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Everything that proves Coppice: the tests in a release build, again under ASan and UBSan, the
-# threaded ones under TSan, and a short run of each fuzz target. Installs what is missing.
+# Everything that proves Coppice: the tests in a release build, those of the device's code again on a
+# GPU where one is there with its toolkit, all again under ASan and UBSan, the threaded ones under
+# TSan, and a short run of each fuzz target. Installs what is missing.
 #
-#   tests/run.sh [release|asan|tsan|fuzz ..]      (default: all four)
+#   tests/run.sh [release|gpu|asan|tsan|fuzz ..]      (default: all five)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . bench/setup.sh
 
 parts=("$@")
-[ ${#parts[@]} -eq 0 ] && parts=(release asan tsan fuzz)
+[ ${#parts[@]} -eq 0 ] && parts=(release gpu asan tsan fuzz)
 for part in "${parts[@]}"; do
   case $part in
-  release | asan | tsan | fuzz) ;;
-  -h | --help) sed -n '2,6p' "$0"; exit 0 ;;
+  release | gpu | asan | tsan | fuzz) ;;
+  -h | --help) sed -n '2,7p' "$0"; exit 0 ;;
   *) echo "unknown part $part; see --help" >&2; exit 2 ;;
   esac
 done
@@ -52,7 +53,20 @@ run_ctest() {
   coppice_say "$preset took $((SECONDS - start)) s"
 }
 
-has release && run_ctest release 100 -j 2
+has release && run_ctest release 100 -j 2 -LE gpu
+if has gpu; then
+  if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+    coppice_say "no GPU here (nvidia-smi lists none): what needs one is skipped; its twins over the emulation run"
+    skipped=$((skipped + 1))
+  elif ! command -v nvcc >/dev/null; then
+    coppice_say "a GPU, but no toolkit (nvcc on PATH): what needs both is skipped"
+    skipped=$((skipped + 1))
+  else
+    nvidia-smi -L >&2
+    run_ctest release 100 -j 1 -L gpu --no-tests=error
+    build/release/coppice info | sed -n '/^  cuda:/,/^  sim:/p' | sed '$d' >&2
+  fi
+fi
 has asan && ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 run_ctest asan 5 -j 2
 if has tsan; then
   # Archer tells TSan of OpenMP's own synchronisation; without it every parallel region is a race.

@@ -1,4 +1,5 @@
-/* The "problems" section of a sweep: what is read, and what is refused before a model is opened. */
+/* A sweep's keys for the device and its "problems" section: what is read, and what is refused
+ * before a model is opened. */
 #include "bench_folder.h"
 
 #include <math.h>
@@ -155,7 +156,188 @@ static void test_bad_methods_are_refused(void) {
     CHECK_MESSAGE("two methods");
 }
 
+static void test_where_it_is_computed_is_read(void) {
+    static const char tail[] = "\"samples\": [{\"name\": \"s\", \"prompt\": \"x\", \"n\": 1, "
+                               "\"max_tokens\": 1}]}";
+    static const struct {
+        const char *members;
+        const char *name; /* NULL: not given */
+        cop_backend_choice on;
+        cop_arith arith;
+    } good[] = {
+        {"", NULL, {0}, COP_ARITH_NATIVE_A8},
+        {"\"backend\": \"cpu\",", "cpu", {0}, COP_ARITH_NATIVE_A8},
+        {"\"backend\": \"cuda\", \"products\": \"fast\", \"device\": 7, \"eager\": true, "
+         "\"time_every\": 16,",
+         "cuda",
+         {.products = COP_PRODUCTS_FAST, .device = 7, .eager = true, .time_every = 16},
+         COP_ARITH_BF16},
+        {"\"backend\": \"cuda\", \"compute\": \"f32\", \"products\": \"invariant\",",
+         "cuda",
+         {.products = COP_PRODUCTS_INVARIANT},
+         COP_ARITH_F32},
+    };
+    static const char *const bad[][2] = {
+        {"\"backend\": 1,", "backend"},
+        {"\"backend\": \"\",", "backend"},
+        {"\"products\": \"quick\",", "fast"},
+        {"\"products\": true,", "products"},
+        {"\"device\": 1024,", "device"},
+        {"\"device\": \"0\",", "device"},
+        {"\"eager\": 0,", "eager"},
+        {"\"time_every\": -1,", "time_every"},
+        {"\"profile_steps\": \"1-2\",", "profile_steps"},
+    };
+    char text[512];
+    cop_bench_config *config = NULL;
+    fresh_folder();
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", good[i].members,
+                 tail);
+        CHECK_OK(load_text(text, &config));
+        const cop_job_options *job = cop_bench_config_job(config);
+        CHECK(good[i].name ? strcmp(job->on.name, good[i].name) == 0 : !job->on.name);
+        CHECK_EQ(job->on.products, good[i].on.products);
+        CHECK_EQ(job->on.device, good[i].on.device);
+        CHECK_EQ(job->on.eager, good[i].on.eager);
+        CHECK_EQ(job->on.time_every, good[i].on.time_every);
+        CHECK_EQ(job->arith, good[i].arith);
+        CHECK_EQ(cop_bench_config_names(config, "compute"), i == 3);
+        json_t *resolved = cop_bench_config_resolved(config);
+        CHECK_TEXT(json_string_value(json_object_get(resolved, "backend")),
+                   good[i].name ? good[i].name : "cpu");
+        CHECK_EQ(json_integer_value(json_object_get(resolved, "time_every")),
+                 good[i].on.time_every);
+        CHECK(json_is_string(json_object_get(resolved, "products")));
+        json_decref(resolved);
+        cop_bench_config_destroy(config);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", bad[i][0], tail);
+        CHECK_STATUS(load_text(text, &config), COP_ERR_CONFIG);
+        CHECK_MESSAGE(bad[i][1]);
+        CHECK_MESSAGE("sweep.json");
+    }
+}
+
+static cop_status load_grid(const char *replay, cop_bench_config **out) {
+    char text[1024];
+    snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", \"replay\": [{%s}]}", replay);
+    return load_text(text, out);
+}
+
+static void test_a_grid_is_read(void) {
+    static const char *const bad[][2] = {
+        {"\"grid\": {}", "prefix_tokens"},
+        {"\"grid\": [1]", "grid"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [1]}", "branch_tokens"},
+        {"\"grid\": {\"prefix_tokens\": [], \"branches\": [1], \"branch_tokens\": 1}", "1 to 16"},
+        {"\"grid\": {\"prefix_tokens\": [0], \"branches\": [1], \"branch_tokens\": 1}",
+         "prefix_tokens"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [2, 2], \"branch_tokens\": 1}", "twice"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [4097], \"branch_tokens\": 1}",
+         "branches"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [1], \"branch_tokens\": 0}",
+         "branch_tokens"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [1], \"branch_tokens\": 1, \"tokens\": "
+         "1}",
+         "tokens"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [1], \"branch_tokens\": 1}, "
+         "\"trajectories\": \"t\"",
+         "leave"},
+        {"\"grid\": {\"prefix_tokens\": [1], \"branches\": [1], \"branch_tokens\": 1}, \"ids\": "
+         "[\"1x1\"]",
+         "leave"},
+        {"\"joins\": [\"stitch\"]", "trajectories"},
+    };
+    cop_bench_config *config = NULL;
+    fresh_folder();
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK_STATUS(load_grid(bad[i][0], &config), COP_ERR_CONFIG);
+        CHECK_MESSAGE(bad[i][1]);
+    }
+    CHECK_OK(load_grid("\"grid\": {\"prefix_tokens\": [100, 33], \"branches\": [1, 5], "
+                       "\"branch_tokens\": 7}, \"joins\": [\"flattened\", \"stitch\"]",
+                       &config));
+    cop_buffer list = {0};
+    CHECK_OK(cop_bench_config_list(config, &list));
+    CHECK(strstr(list.data, "100x1 ") && strstr(list.data, "33x5 "));
+    cop_buffer_release(&list);
+    char hash[COP_SHA256_HEX_BYTES];
+    cop_trajectories *set;
+    CHECK_OK(cop_tree_grid_read(config->replays[0].grid, &set, hash));
+    CHECK_EQ(set->count, 4);
+    CHECK_TEXT(set->list[3].id, "33x5");
+    CHECK_EQ(set->list[3].paths, 5);
+    CHECK_EQ(set->list[3].n_tokens, 33 + 1 + 5 * 7);
+    cop_trajectories_destroy(set);
+    json_t *resolved = cop_bench_config_resolved(config);
+    CHECK_TEXT(
+        json_string_value(json_array_get(json_object_get(resolved, "trajectories_sha256"), 0)),
+        hash);
+    json_decref(resolved);
+    /* Another grid is another hash, and so other cells. */
+    cop_tree_grid other = *config->replays[0].grid;
+    other.branch_tokens = 8;
+    char other_hash[COP_SHA256_HEX_BYTES];
+    CHECK_OK(cop_tree_grid_read(&other, &set, other_hash));
+    cop_trajectories_destroy(set);
+    CHECK(strcmp(hash, other_hash) != 0);
+    cop_bench_config_destroy(config);
+}
+
+/* Every tree of the grid is replayed; under a fork a branch's tokens take as many steps as one's.
+ */
+static cop_status check_line(void *context, const json_t *line) {
+    const json_t *metrics = json_object_get(line, "metrics");
+    const json_t *kv = json_object_get(metrics, "kv"), *tokens = json_object_get(metrics, "tokens");
+    unsigned prefix, branches;
+    CHECK(sscanf(json_string_value(json_object_get(line, "problem")), "%ux%u", &prefix,
+                 &branches) == 2);
+    const bool stitch = strcmp(json_string_value(json_object_get(line, "method")), "stitch") == 0;
+    CHECK_EQ(json_integer_value(json_object_get(tokens, "prompt")), prefix);
+    CHECK_EQ(json_integer_value(json_object_get(tokens, "total")), 1 + 7 * branches);
+    CHECK_EQ(json_integer_value(json_object_get(tokens, "longest_thread")),
+             1 + 7 * (stitch ? 1 : branches));
+    CHECK_EQ(json_integer_value(json_object_get(kv, "first_bytes")),
+             json_integer_value(json_object_get(kv, "min_bytes")));
+    *(uint32_t *)context += 1;
+    return COP_OK;
+}
+
+static void test_a_grid_is_replayed(void) {
+    const cop_tree_grid grid = {
+        .prefix = {40, 9}, .n_prefix = 2, .branches = {1, 6}, .n_branches = 2, .branch_tokens = 7};
+    cop_job_options options;
+    cop_job *job;
+    cop_results *results;
+    uint32_t lines = 0;
+    fresh_folder();
+    cop_job_options_default(&options);
+    options.random = "configs/models/tiny-2layer.json";
+    options.arith = COP_ARITH_F32;
+    options.n_threads = 1;
+    CHECK_OK(cop_job_create(&options, &job));
+    json_t *manifest = json_pack("{s:s}", "name", "t");
+    CHECK_OK(
+        cop_results_open(&(cop_results_options){.folder = folder, .manifest = manifest}, &results));
+    json_decref(manifest);
+    CHECK_OK(
+        cop_job_replay(job, &(cop_replay_job){.grid = &grid,
+                                              .methods = {COP_METHOD_FLATTENED, COP_METHOD_STITCH},
+                                              .n_methods = 2,
+                                              .repeats = 1,
+                                              .results = results}));
+    cop_results_close(results);
+    cop_job_destroy(job);
+    CHECK_OK(cop_results_read(folder, NULL, check_line, &lines));
+    CHECK_EQ(lines, 8);
+}
+
 int main(void) {
+    RUN(test_a_grid_is_read);
+    RUN(test_a_grid_is_replayed);
+    RUN(test_where_it_is_computed_is_read);
     RUN(test_a_config_is_read);
     RUN(test_a_dialect_file_stands_beside_the_config);
     RUN(test_bad_sets_are_refused);

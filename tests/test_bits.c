@@ -1,11 +1,14 @@
 /* The promise: a row's bits depend only on its own view. 1,000 random trees, each alone and in
  * batches, under other thread counts, page sizes, tiles, step sizes and instruction sets: equal
- * digests. */
+ * digests. A twentieth of them again for each other model family. */
 #include "backend/cpu/isa.h"
 #include "base/memory.h"
 #include "check.h"
 #include "ref/random_driver.h"
 
+static const char *const shapes[COP_FAMILY_COUNT] = {"configs/models/tiny-2layer.json",
+                                                     "configs/models/tiny-qwen2.json",
+                                                     "configs/models/tiny-qwen3.json"};
 static uint32_t n_trees = 1000;
 enum { BATCH_MAX = 32 };
 
@@ -29,16 +32,19 @@ static cop_status run_batch(cop_engine *engine, uint32_t first, uint32_t n, uint
     return cop_engine_run(engine, list, n, metrics);
 }
 
-static cop_engine *make_engine(const cop_model *model, cop_arith arith, const variant *v) {
+/* Room for `n` trees, or for as many of them as the variant runs at once. */
+static cop_engine *make_engine(const cop_model *model, cop_arith arith, const variant *v,
+                               uint32_t n) {
+    const uint32_t at_once = v->batch == 1 ? 1 : n < BATCH_MAX ? n : BATCH_MAX;
     cop_engine_options options = {.arith = arith,
                                   .n_threads = v->threads,
                                   .isa = v->isa,
                                   .page_tokens = v->page_tokens,
-                                  .n_pages = v->batch == 1 ? 1000 : 12000,
+                                  .n_pages = 1000 * at_once < 12000 ? 1000 * at_once : 12000,
                                   .chunk_tokens = 128,
                                   .chunk_tail_tokens = 64,
                                   .tile_slots = v->tile_slots,
-                                  .max_branches = v->batch == 1 ? 160 : 2600,
+                                  .max_branches = at_once == 1 ? 160 : 40 + 80 * at_once,
                                   .max_rows = v->max_rows,
                                   .max_positions = 4096,
                                   .seed = 7};
@@ -49,7 +55,7 @@ static cop_engine *make_engine(const cop_model *model, cop_arith arith, const va
 
 static void run_variant(const cop_model *model, cop_arith arith, const variant *v, uint32_t first,
                         uint32_t n, bool reference) {
-    cop_engine *engine = make_engine(model, arith, v);
+    cop_engine *engine = make_engine(model, arith, v, n);
     uint32_t vocab = cop_model_shape_of(model)->vocab;
     random_coverage coverage = {0};
     for (uint32_t at = first, size; at < first + n; at += size) {
@@ -67,8 +73,8 @@ static void run_variant(const cop_model *model, cop_arith arith, const variant *
             if (reference)
                 digests[at + i] = drivers[i].digest;
             else if (digests[at + i] != drivers[i].digest) {
-                fprintf(stderr, "tree %u, %s, %s: other bits than alone\n", at + i,
-                        cop_arith_name(arith), v->name);
+                fprintf(stderr, "tree %u, %s, %s, %s: other bits than alone\n", at + i,
+                        cop_model_name(model), cop_arith_name(arith), v->name);
                 exit(1);
             }
         }
@@ -91,9 +97,9 @@ static void cover(const random_coverage *c) {
 
 static void test_coverage_of_the_generator(void) {
     cop_model *model;
-    CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
+    CHECK_OK(cop_model_open_random(shapes[COP_FAMILY_LLAMA], &model));
     variant v = {"coverage", 1, 1, 16, 0, 0, NULL};
-    cop_engine *engine = make_engine(model, COP_ARITH_F32, &v);
+    cop_engine *engine = make_engine(model, COP_ARITH_F32, &v, 1);
     random_coverage coverage = {0};
     for (uint32_t i = 0; i < 60; i++) {
         cop_metrics metrics;
@@ -104,7 +110,7 @@ static void test_coverage_of_the_generator(void) {
     cop_model_close(model);
 }
 
-static void test_bits_depend_on_the_view_alone(void) {
+static void check_views(cop_model_family family, uint32_t trees) {
     static const variant alone = {"alone, one thread, pages of 16", 1, 1, 16, 0, 0, NULL};
     static const variant others[] = {
         {"batches of 2..32, two threads, pages of 32, tiles of 3", 0, 2, 32, 3, 0, NULL},
@@ -112,8 +118,9 @@ static void test_bits_depend_on_the_view_alone(void) {
         {"alone, two threads, pages of 64, tiles of 1", 1, 2, 64, 1, 160, NULL},
     };
     cop_model *model;
-    CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
-    uint32_t quarter = n_trees / COP_ARITH_COUNT;
+    CHECK_OK(cop_model_open_random(shapes[family], &model));
+    CHECK_EQ(cop_model_shape_of(model)->family, family);
+    uint32_t quarter = trees / COP_ARITH_COUNT;
     for (int a = 0; a < COP_ARITH_COUNT; a++) {
         uint32_t first = (uint32_t)a * quarter;
         run_variant(model, (cop_arith)a, &alone, first, quarter, true);
@@ -123,11 +130,20 @@ static void test_bits_depend_on_the_view_alone(void) {
     cop_model_close(model);
 }
 
-static void test_bits_are_the_same_on_every_instruction_set(void) {
+static void test_bits_depend_on_the_view_alone(void) {
+    check_views(COP_FAMILY_LLAMA, n_trees);
+}
+
+static void test_bits_depend_on_the_view_alone_in_other_families(void) {
+    const uint32_t trees = n_trees / 20 > 8 ? n_trees / 20 : 8;
+    check_views(COP_FAMILY_QWEN2, trees);
+    check_views(COP_FAMILY_QWEN3, trees);
+}
+
+static void check_instruction_sets(cop_model_family family, uint32_t n) {
     static const char *const names[] = {"portable", "avx2", "avx512"};
     cop_model *model;
-    CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
-    uint32_t n = n_trees / 40 + 1;
+    CHECK_OK(cop_model_open_random(shapes[family], &model));
     for (int a = 0; a < COP_ARITH_COUNT; a++) {
         for (int i = 0; i < 3; i++) {
             if (!cop_isa_available((cop_isa)i)) {
@@ -141,10 +157,17 @@ static void test_bits_are_the_same_on_every_instruction_set(void) {
     cop_model_close(model);
 }
 
+static void test_bits_are_the_same_on_every_instruction_set(void) {
+    check_instruction_sets(COP_FAMILY_LLAMA, n_trees / 40 + 1);
+    check_instruction_sets(COP_FAMILY_QWEN2, n_trees / 200 + 1);
+    check_instruction_sets(COP_FAMILY_QWEN3, n_trees / 200 + 1);
+}
+
 int main(void) {
     n_trees = check_effort(n_trees, 40);
     RUN(test_coverage_of_the_generator);
     RUN(test_bits_depend_on_the_view_alone);
+    RUN(test_bits_depend_on_the_view_alone_in_other_families);
     RUN(test_bits_are_the_same_on_every_instruction_set);
     return check_report();
 }

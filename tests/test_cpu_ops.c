@@ -8,6 +8,7 @@
 #include "check.h"
 #include "kv/fold_reference.h"
 #include "model/forward.h"
+#include "ref/forward_double.h"
 
 static const cop_isa isas[] = {COP_ISA_PORTABLE, COP_ISA_AVX2, COP_ISA_AVX512};
 enum { ISAS = 3, WIDTH_MAX = 700 };
@@ -114,6 +115,77 @@ static void test_rotary_turns_pairs(void) {
     cop_rotary_release(&rotary);
 }
 
+typedef struct heads_case {
+    uint32_t n_heads, n_kv_heads, head_dim;
+    bool bias, norms, halves, round;
+} heads_case;
+
+/* One head as arith.h has it: bias, norm, rotation of its pairs, rounding in between. */
+static void expect_head(const heads_case *c, const float *bias, const float *norm,
+                        const float *cosine, const float *sine, float *head) {
+    const uint32_t d = c->head_dim;
+    for (uint32_t i = 0; c->bias && i < d; i++)
+        head[i] = c->round ? bf16(head[i] + bias[i]) : head[i] + bias[i];
+    float out[256];
+    if (norm && c->norms) {
+        expect_norm(head, norm, d, 1e-6f, out);
+        for (uint32_t i = 0; i < d; i++)
+            head[i] = c->round ? bf16(out[i]) : out[i];
+    }
+    for (uint32_t i = 0; norm && i < d / 2; i++) {
+        const uint32_t x = c->halves ? i : 2 * i, y = c->halves ? i + d / 2 : 2 * i + 1;
+        const float a = head[x], b = head[y];
+        head[x] = a * cosine[i] - b * sine[i];
+        head[y] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static void check_heads(const heads_case *c) {
+    enum { WIDTH = 20 * 128 };
+    const uint32_t d = c->head_dim, turned = c->n_heads + c->n_kv_heads;
+    const uint32_t heads = turned + c->n_kv_heads, width = heads * d;
+    float in[WIDTH], bias[WIDTH], q_norm[128], k_norm[128], cosine[64], sine[64];
+    float want[WIDTH], got[WIDTH];
+    CHECK(width <= WIDTH);
+    for (uint32_t i = 0; i < width; i++)
+        in[i] = bf16(noise(6, i, 3)), bias[i] = bf16(noise(7, i, 1));
+    for (uint32_t i = 0; i < d; i++)
+        q_norm[i] = noise(8, i, 2), k_norm[i] = noise(9, i, 2);
+    for (uint32_t i = 0; i < d / 2; i++)
+        cosine[i] = noise(10, i, 1), sine[i] = noise(11, i, 1);
+    memcpy(want, in, sizeof want);
+    for (uint32_t h = 0; h < heads; h++) /* V has a bias, and neither norm nor rotation */
+        expect_head(c, bias + h * d,
+                    h < c->n_heads ? q_norm
+                    : h < turned   ? k_norm
+                                   : NULL,
+                    cosine, sine, want + h * d);
+    const cop_cpu_heads run = {.n_heads = c->n_heads,
+                               .n_kv_heads = c->n_kv_heads,
+                               .head_dim = d,
+                               .bias = c->bias ? bias : NULL,
+                               .q_norm = c->norms ? q_norm : NULL,
+                               .k_norm = c->norms ? k_norm : NULL,
+                               .eps = 1e-6f,
+                               .rope_halves = c->halves,
+                               .round = c->round};
+    for (int isa = 0; isa < ISAS; isa++) {
+        if (!cop_isa_available(isas[isa]))
+            continue;
+        memcpy(got, in, sizeof got);
+        cop_cpu_heads_run(cop_cpu_ops_for(isas[isa]), &run, cosine, sine, got);
+        check_same(got, want, width, "Q, K and V before attention");
+    }
+}
+
+static void test_heads_have_the_declared_bits(void) {
+    static const uint32_t sizes[][3] = {{4, 2, 16}, {3, 1, 48}, {14, 2, 64}, {8, 4, 128}};
+    for (uint32_t i = 0; i < 16 * sizeof sizes / sizeof sizes[0]; i++) {
+        const uint32_t *size = sizes[i / 16];
+        check_heads(&(heads_case){size[0], size[1], size[2], i & 1, i & 2, i & 4, i & 8});
+    }
+}
+
 static void test_finite_sees_every_element(void) {
     float x[67] = {0};
     for (int isa = 0; isa < ISAS; isa++) {
@@ -133,23 +205,28 @@ static void test_finite_sees_every_element(void) {
 }
 
 /* A small model: 2 layers, 4 query heads on 2 KV heads of 16. */
-static cop_model *open_model(const char *dtype) {
+static cop_model *open_family(cop_model_family family, const char *dtype) {
     char path[] = "/tmp/coppice-shape-XXXXXX";
     const int file = mkstemp(path);
     CHECK(file >= 0);
     FILE *out = fdopen(file, "w");
     CHECK(out);
-    fprintf(out,
-            "{\"name\": \"tiny\", \"n_layers\": 2, \"hidden\": 64, \"n_heads\": 4, "
-            "\"n_kv_heads\": 2, \"head_dim\": 16, \"ffn\": 96, \"vocab\": 100, \"context\": 256, "
-            "\"rope_theta\": 10000.0, \"rms_eps\": 1e-5, \"tied\": true, \"dtype\": \"%s\", "
-            "\"seed\": 11}",
-            dtype);
+    fprintf(
+        out,
+        "{\"name\": \"tiny\", \"family\": \"%s\", \"n_layers\": 2, \"hidden\": 64, \"n_heads\": 4, "
+        "\"n_kv_heads\": 2, \"head_dim\": 16, \"ffn\": 96, \"vocab\": 100, \"context\": 256, "
+        "\"rope_theta\": 10000.0, \"rms_eps\": 1e-5, \"tied\": true, \"dtype\": \"%s\", "
+        "\"seed\": 11}",
+        cop_model_family_name(family), dtype);
     fclose(out);
     cop_model *model;
     CHECK_OK(cop_model_open_random(path, &model));
     unlink(path);
     return model;
+}
+
+static cop_model *open_model(const char *dtype) {
+    return open_family(COP_FAMILY_LLAMA, dtype);
 }
 
 enum { BRANCHES = 9, TOKENS = 20, VOCAB = 100, HIDDEN = 64, PAGE = 16, PAGES = 2 * BRANCHES };
@@ -251,8 +328,8 @@ static void decode(const cop_model *model, cop_backend *backend, uint32_t first,
 
 static void test_rows_have_the_same_bits_alone_and_together(void) {
     static const char *const dtypes[] = {"Q4_1", "BF16"};
-    for (int d = 0; d < 2; d++) {
-        cop_model *model = open_model(dtypes[d]);
+    for (int i = 0; i < 2 * COP_FAMILY_COUNT; i++) {
+        cop_model *model = open_family((cop_model_family)(i / 2), dtypes[i % 2]);
         for (int arith = 0; arith < COP_ARITH_COUNT; arith++) {
             float want[BRANCHES * VOCAB], got[BRANCHES * VOCAB];
             cop_backend *backend = open_backend(model, (cop_arith)arith, "portable", 1);
@@ -277,109 +354,44 @@ static void test_rows_have_the_same_bits_alone_and_together(void) {
     }
 }
 
-static void matrix_in_double(const cop_model *model, cop_weight weight, uint32_t layer,
-                             const double *x, double *y) {
-    const cop_tensor *t = cop_model_tensor(model, weight, layer);
-    float *wide = cop_calloc(t->rows * t->cols, sizeof *wide);
-    CHECK(wide);
-    cop_dtype_widen(t->type, t->data, t->rows * t->cols, wide);
-    for (uint64_t n = 0; n < t->rows; n++) {
-        y[n] = 0;
-        for (uint64_t k = 0; k < t->cols; k++)
-            y[n] += x[k] * wide[n * t->cols + k];
+static void check_vector(const cop_model *model, cop_weight weight, cop_arith arith,
+                         const float *got) {
+    const cop_tensor *tensor = cop_model_tensor(model, weight, 1);
+    CHECK(!tensor == !got);
+    if (!tensor)
+        return;
+    float want[WIDTH_MAX];
+    cop_dtype_widen(tensor->type, tensor->data, tensor->cols, want);
+    for (uint32_t i = 0; arith == COP_ARITH_BF16 && i < tensor->cols; i++)
+        want[i] = bf16(want[i]);
+    check_same(got, want, (uint32_t)tensor->cols, "a norm or a bias as loaded");
+}
+
+/* Norms and biases are weights: rounded in bf16, as they are elsewhere. */
+static void test_norms_and_biases_are_loaded_as_weights(void) {
+    for (int i = 0; i < COP_FAMILY_COUNT * COP_ARITH_COUNT; i++) {
+        const cop_arith arith = (cop_arith)(i % COP_ARITH_COUNT);
+        cop_model *model = open_family((cop_model_family)(i / COP_ARITH_COUNT), "BF16");
+        cop_backend *backend = open_backend(model, arith, NULL, 1);
+        const cop_cpu_layer *layer = &backend->layers[1];
+        const float *bias = layer->heads.bias; /* 4 heads of 16, then 2, then 2 */
+        check_vector(model, COP_W_NORM_ATTN, arith, layer->norm_attn);
+        check_vector(model, COP_W_NORM_FFN, arith, layer->norm_ffn);
+        check_vector(model, COP_W_Q_BIAS, arith, bias);
+        check_vector(model, COP_W_K_BIAS, arith, bias ? bias + 64 : NULL);
+        check_vector(model, COP_W_V_BIAS, arith, bias ? bias + 96 : NULL);
+        check_vector(model, COP_W_Q_NORM, arith, layer->heads.q_norm);
+        check_vector(model, COP_W_K_NORM, arith, layer->heads.k_norm);
+        cop_backend_cpu.destroy(backend);
+        cop_model_close(model);
     }
-    cop_free(wide);
-}
-
-static void norm_in_double(const cop_model *model, cop_weight weight, uint32_t layer,
-                           const double *x, double *out) {
-    float w[HIDDEN];
-    const cop_tensor *t = cop_model_tensor(model, weight, layer);
-    cop_dtype_widen(t->type, t->data, HIDDEN, w);
-    double ss = 0;
-    for (int i = 0; i < HIDDEN; i++)
-        ss += x[i] * x[i];
-    for (int i = 0; i < HIDDEN; i++)
-        out[i] = x[i] / sqrt(ss / HIDDEN + 1e-5) * w[i];
-}
-
-typedef struct cache { /* K and V of one layer, [TOKENS][2 heads * 16] */
-    double k[TOKENS][32], v[TOKENS][32];
-} cache;
-
-static void attend_in_double(const double *q, const cache *c, uint32_t tokens, double *out) {
-    for (uint32_t h = 0; h < 4; h++) {
-        double s[TOKENS], total = 0;
-        for (uint32_t j = 0; j < tokens; j++) {
-            s[j] = 0;
-            for (uint32_t i = 0; i < 16; i++)
-                s[j] += q[h * 16 + i] * c->k[j][h / 2 * 16 + i];
-            s[j] = exp(s[j] / 4);
-            total += s[j];
-        }
-        for (uint32_t i = 0; i < 16; i++) {
-            out[h * 16 + i] = 0;
-            for (uint32_t j = 0; j < tokens; j++)
-                out[h * 16 + i] += s[j] / total * c->v[j][h / 2 * 16 + i];
-        }
-    }
-}
-
-static void rotate_in_double(double *heads, uint32_t n, uint32_t position) {
-    for (uint32_t i = 0; i < n * 8; i++) {
-        const double angle = position * pow(10000.0, -2.0 * (i % 8) / 16);
-        const double a = heads[2 * i], b = heads[2 * i + 1];
-        heads[2 * i] = a * cos(angle) - b * sin(angle);
-        heads[2 * i + 1] = a * sin(angle) + b * cos(angle);
-    }
-}
-
-static void layer_in_double(const cop_model *m, uint32_t layer, uint32_t t, cache *c, double *x) {
-    double h[HIDDEN], q[64], att[64], delta[HIDDEN], gate[96], up[96];
-    norm_in_double(m, COP_W_NORM_ATTN, layer, x, h);
-    matrix_in_double(m, COP_W_Q, layer, h, q);
-    matrix_in_double(m, COP_W_K, layer, h, c->k[t]);
-    matrix_in_double(m, COP_W_V, layer, h, c->v[t]);
-    rotate_in_double(q, 4, t);
-    rotate_in_double(c->k[t], 2, t);
-    attend_in_double(q, c, t + 1, att);
-    matrix_in_double(m, COP_W_O, layer, att, delta);
-    for (int i = 0; i < HIDDEN; i++)
-        x[i] += delta[i];
-    norm_in_double(m, COP_W_NORM_FFN, layer, x, h);
-    matrix_in_double(m, COP_W_GATE, layer, h, gate);
-    matrix_in_double(m, COP_W_UP, layer, h, up);
-    for (int i = 0; i < 96; i++)
-        gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
-    matrix_in_double(m, COP_W_DOWN, layer, gate, delta);
-    for (int i = 0; i < HIDDEN; i++)
-        x[i] += delta[i];
-}
-
-static void logits_in_double(const cop_model *m, uint32_t branch, double *logits) {
-    cache caches[2];
-    double x[HIDDEN], h[HIDDEN];
-    const cop_tensor *embed = cop_model_tensor(m, COP_W_EMBED, 0);
-    for (uint32_t t = 0; t < TOKENS; t++) {
-        float row[HIDDEN];
-        const size_t row_bytes = embed->bytes / embed->rows;
-        cop_dtype_widen(embed->type,
-                        (const uint8_t *)embed->data + (size_t)token_at(branch, t) * row_bytes,
-                        HIDDEN, row);
-        for (int i = 0; i < HIDDEN; i++)
-            x[i] = row[i];
-        for (uint32_t layer = 0; layer < 2; layer++)
-            layer_in_double(m, layer, t, &caches[layer], x);
-    }
-    norm_in_double(m, COP_W_NORM_FINAL, 0, x, h);
-    matrix_in_double(m, COP_W_EMBED, 0, h, logits);
 }
 
 /* Largest error relative to the spread of the logits: rounding for f32, bf16's eight bits of K and
  * V, activations or weights for the others. */
-static void test_steps_agree_with_double(void) {
+static void check_against_double(cop_model_family family) {
     static const double tolerance[COP_ARITH_COUNT] = {2e-6, 0.05, 0.02, 0.06};
-    cop_model *model = open_model("Q8_0");
+    cop_model *model = open_family(family, "Q8_0");
     double exact[VOCAB];
     for (int arith = 0; arith < COP_ARITH_COUNT; arith++) {
         cop_backend *backend = open_backend(model, (cop_arith)arith, NULL, 2);
@@ -387,7 +399,10 @@ static void test_steps_agree_with_double(void) {
         decode(model, backend, 0, BRANCHES, logits);
         for (uint32_t branch = 0; branch < BRANCHES; branch += 3) {
             double worst = 0, spread = 0;
-            logits_in_double(model, branch, exact);
+            int32_t ids[TOKENS];
+            for (uint32_t t = 0; t < TOKENS; t++)
+                ids[t] = token_at(branch, t);
+            forward_double(model, ids, TOKENS, exact);
             for (uint32_t v = 0; v < VOCAB; v++) {
                 worst = fmax(worst, fabs(logits[branch * VOCAB + v] - exact[v]));
                 spread = fmax(spread, fabs(exact[v]));
@@ -404,6 +419,11 @@ static cop_status begin_step(cop_backend *b, const cop_step *step,
                              const cop_sample_request *requests, uint32_t n) {
     bool queued;
     return cop_backend_cpu.step_begin(b, step, requests, n, &queued);
+}
+
+static void test_steps_agree_with_double(void) {
+    for (int family = 0; family < COP_FAMILY_COUNT; family++)
+        check_against_double((cop_model_family)family);
 }
 
 static void run_poisoned(const cop_model *model, cop_backend *b, const cop_step *step,
@@ -562,8 +582,10 @@ int main(void) {
     RUN(test_norm_has_the_declared_bits);
     RUN(test_silu_uses_the_one_exp2);
     RUN(test_rotary_turns_pairs);
+    RUN(test_heads_have_the_declared_bits);
     RUN(test_finite_sees_every_element);
     RUN(test_rows_have_the_same_bits_alone_and_together);
+    RUN(test_norms_and_biases_are_loaded_as_weights);
     RUN(test_steps_agree_with_double);
     RUN(test_a_failed_row_fails_alone);
     RUN(test_requests_of_one_row);

@@ -16,6 +16,7 @@ typedef struct kv_world {
 typedef struct kv_counts {
     uint64_t forks, appends, retracts, stitches, stitches_reusing, prunes, no_pages, no_room;
     uint64_t twice_standing; /* a segment under two prefixes was seen */
+    uint64_t ahead, given_back;
 } kv_counts;
 
 typedef struct kv_run {
@@ -126,6 +127,9 @@ static bool compare_pages(kv_run *run) {
     EXPECT(stats.nodes_held == run->naive->n_live_nodes, "%u nodes held, expected %zu",
            stats.nodes_held, run->naive->n_live_nodes);
     EXPECT(stats.pages_peak >= stats.pages_held, "peak %u", stats.pages_peak);
+    EXPECT(stats.pages_ahead <= (o->pages_ahead ? stats.pages_free : 0), "%u pages ahead of %u",
+           stats.pages_ahead, stats.pages_free);
+    run->counts.ahead += stats.pages_ahead > 0;
 
     memset(run->page_owner, 0xff, o->n_pages * sizeof *run->page_owner);
     for (size_t i = 0; i < run->naive->n_live_segments; i++) {
@@ -355,6 +359,7 @@ static bool run_words(const kv_world *world, const uint32_t *words, uint32_t n_o
         snprintf(run->why, sizeof run->why, "something was allocated after create");
         same = false;
     }
+    run->counts.given_back = cop_kv_stats_read(run->kv).given_back;
     memcpy(why, run->why, sizeof run->why);
     if (counts)
         *counts = run->counts;
@@ -403,7 +408,8 @@ static void test_random_operations_match_the_naive_model(void) {
                         .max_segments = 20 + random_word(seed, 2) % 30,
                         .max_nodes = 24 + random_word(seed, 3) % 60,
                         .chunk_tokens = chunk[random_word(seed, 4) % 4],
-                        .chunk_tail_tokens = 64 * (random_word(seed, 5) % 5)},
+                        .chunk_tail_tokens = 64 * (random_word(seed, 5) % 5),
+                        .pages_ahead = seed % 2},
         };
         uint32_t *words = malloc((size_t)OPS_WORLD * WORDS * sizeof *words);
         for (uint32_t i = 0; i < OPS_WORLD * WORDS; i++)
@@ -421,12 +427,15 @@ static void test_random_operations_match_the_naive_model(void) {
     }
     printf("  %d operations: %" PRIu64 " forks, %" PRIu64 " appends, %" PRIu64 " retracts, %" PRIu64
            " stitches (%" PRIu64 " made nothing new), %" PRIu64 " prunes, %" PRIu64
-           " times out of pages, %" PRIu64 " out of room\n",
+           " times out of pages, %" PRIu64 " out of room; pages ahead after %" PRIu64
+           ", given back %" PRIu64 " times\n",
            WORLDS * OPS_WORLD, total.forks, total.appends, total.retracts, total.stitches,
-           total.stitches_reusing, total.prunes, total.no_pages, total.no_room);
+           total.stitches_reusing, total.prunes, total.no_pages, total.no_room, total.ahead,
+           total.given_back);
     CHECK(total.forks > 1000 && total.retracts > 1000 && total.stitches > 1000);
     CHECK(total.prunes > 1000 && total.stitches_reusing > 10 && total.twice_standing > 100);
     CHECK(total.no_pages > 100 && total.no_room > 100);
+    CHECK(total.ahead > 1000 && total.given_back > 50);
 }
 
 int main(void) {

@@ -189,11 +189,69 @@ static void test_ranges_never_run_out_before_pages(void) {
     cop_kv_destroy(kv);
 }
 
+/* Three branches out of phase, on an empty pool and on a crowded one. */
+static void test_pages_ahead_come_with_chunks(void) {
+    cop_kv *kv;
+    CHECK_OK(cop_kv_create(&(cop_kv_options){.page_tokens = 16,
+                                             .n_pages = 200,
+                                             .max_segments = 8,
+                                             .max_nodes = 8,
+                                             .chunk_tokens = 256,
+                                             .chunk_tail_tokens = 256,
+                                             .pages_ahead = true},
+                           &kv));
+    cop_node prompt, node[3];
+    CHECK_OK(cop_kv_open(kv, cop_kv_root(kv), &prompt));
+    CHECK_OK(cop_kv_append(kv, prompt, 100));
+    CHECK_EQ(cop_kv_stats_read(kv).pages_held, 7);
+    CHECK_EQ(cop_kv_stats_read(kv).pages_ahead, 9); /* to the end of its chunk */
+    cop_kv_seal(kv, prompt);
+    CHECK_EQ(cop_kv_stats_read(kv).pages_ahead, 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_OK(cop_kv_open(kv, prompt, &node[i]));
+        CHECK_OK(cop_kv_append(kv, node[i], 1 + 50 * i));
+    }
+    for (uint32_t step = 0; step < 400; step++) {
+        uint32_t crossings = 0;
+        cop_kv_changes_clear(kv);
+        for (uint32_t i = 0; i < 3; i++) {
+            /* 100 tokens before, and the leaf that fills the chunk: 192; then 256 each. */
+            const uint32_t tokens = cop_kv_view_tokens(kv, node[i]) - 100;
+            crossings += tokens == 192 || tokens == 192 + 256;
+            CHECK_OK(cop_kv_append(kv, node[i], 1));
+        }
+        CHECK_EQ(cop_kv_changes_read(kv).n_segments, 3);
+        CHECK_EQ(cop_kv_changes_read(kv).n_ranges, crossings);
+        CHECK_OK(cop_kv_check(kv));
+    }
+    CHECK_EQ(cop_kv_stats_read(kv).given_back, 0);
+
+    /* The last free page can be had: whoever holds one ahead gives it back. */
+    const uint32_t free = cop_kv_stats_read(kv).pages_free;
+    CHECK(cop_kv_stats_read(kv).pages_ahead > 0);
+    cop_node crowd;
+    CHECK_OK(cop_kv_open(kv, cop_kv_root(kv), &crowd));
+    CHECK_STATUS(cop_kv_append(kv, crowd, 16 * free + 1), COP_ERR_NO_PAGES);
+    CHECK_OK(cop_kv_append(kv, crowd, 16 * free));
+    CHECK_EQ(cop_kv_stats_read(kv).pages_free, 0);
+    CHECK_EQ(cop_kv_stats_read(kv).pages_ahead, 0);
+    CHECK(cop_kv_stats_read(kv).given_back > 0);
+    CHECK_OK(cop_kv_check(kv));
+    cop_kv_release(kv, crowd);
+    for (uint32_t i = 0; i < 3; i++)
+        cop_kv_release(kv, node[i]);
+    cop_kv_release(kv, prompt);
+    CHECK_EQ(cop_kv_stats_read(kv).pages_free, 200);
+    CHECK_OK(cop_kv_check(kv));
+    cop_kv_destroy(kv);
+}
+
 int main(void) {
     RUN(test_options_are_refused_by_name);
     RUN(test_a_fork_opens_a_fresh_page);
     RUN(test_a_stitch_reuses_what_stands);
     RUN(test_chunks_end_where_the_rule_says);
     RUN(test_ranges_never_run_out_before_pages);
+    RUN(test_pages_ahead_come_with_chunks);
     return check_report();
 }

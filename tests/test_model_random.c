@@ -10,23 +10,35 @@
 static const char tiny_path[] = "configs/models/tiny-2layer.json";
 static const char smol_path[] = "configs/models/smollm2-135m.json";
 
-/* The tiny shape with `from` replaced by `to`, opened. */
-static cop_status open_changed(const char *from, const char *to, cop_model **model) {
-    char text[2048] = "", path[] = "/tmp/test_model_random_XXXXXX";
-    FILE *file = fopen(tiny_path, "rb");
-    CHECK(file && fread(text, 1, sizeof text - 1, file) > 0);
+/* The shape file with every edits[2i] replaced by edits[2i + 1], up to a NULL, opened. */
+static cop_status open_edited(const char *shape, const char *const *edits, cop_model **model) {
+    char text[4096] = "", path[] = "/tmp/test_model_random_XXXXXX";
+    FILE *file = fopen(shape, "rb");
+    CHECK(file && fread(text, 1, sizeof text / 2, file) > 0);
     fclose(file);
-    char *at = strstr(text, from);
-    CHECK(at);
+    for (; *edits; edits += 2) {
+        char *at = strstr(text, edits[0]);
+        CHECK(at);
+        char *rest = strdup(at + strlen(edits[0]));
+        CHECK(rest && (size_t)(at - text) + strlen(edits[1]) + strlen(rest) < sizeof text);
+        sprintf(at, "%s%s", edits[1], rest);
+        free(rest);
+    }
     int descriptor = mkstemp(path);
     CHECK(descriptor >= 0);
-    dprintf(descriptor, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    dprintf(descriptor, "%s", text);
     close(descriptor);
     cop_status status = cop_model_open_random(path, model);
     if (status != COP_OK)
         CHECK_MESSAGE("/tmp/test_model_random_");
     unlink(path);
     return status;
+}
+
+/* The tiny shape with `from` replaced by `to`, opened. */
+static cop_status open_changed(const char *from, const char *to, cop_model **model) {
+    const char *const edits[] = {from, to, NULL};
+    return open_edited(tiny_path, edits, model);
 }
 
 /* All weights in the order of the roles. */
@@ -37,7 +49,8 @@ static void hash_weights(const cop_model *model, char hex[65]) {
         for (uint32_t layer = 0;
              layer < (w < COP_W_NORM_ATTN ? 1 : cop_model_shape_of(model)->n_layers); layer++) {
             const cop_tensor *tensor = cop_model_tensor(model, (cop_weight)w, layer);
-            cop_sha256_add(&sha, tensor->data, tensor->bytes);
+            if (tensor)
+                cop_sha256_add(&sha, tensor->data, tensor->bytes);
         }
     cop_sha256_finish(&sha, hex);
 }
@@ -89,6 +102,56 @@ static void test_weights_are_frozen(void) {
         CHECK_TEXT(hex, rows[i].sha256);
         cop_model_close(model);
     }
+}
+
+static void test_weights_of_other_families_are_frozen(void) {
+    static const struct {
+        const char *path, *dtype, *sha256;
+    } rows[] = {
+        {"configs/models/tiny-qwen2.json", "\"Q4_1\"",
+         "b98d99725058e71bbd68bf7ff8bf125489908a1fe5ce1b9725b81b6302f91a03"},
+        {"configs/models/tiny-qwen3.json", "\"Q8_0\"",
+         "1c24ee95222df89897108adbf582f5ff6285b17960323b956c3cd5d6966cca99"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char hex[65];
+        cop_model *model;
+        const char *const edits[] = {rows[i].dtype, "\"F32\"", NULL};
+        CHECK_OK(open_edited(rows[i].path, edits, &model));
+        hash_weights(model, hex);
+        CHECK_TEXT(hex, rows[i].sha256);
+        cop_model_close(model);
+    }
+}
+
+/* A family adds weights and another use of them: what two families share stays as it was. */
+static void test_a_family_changes_no_other_weight(void) {
+    static const char *const texts[] = {"\"family\": \"llama\", \"seed\"",
+                                        "\"family\": \"qwen2\", \"seed\"",
+                                        "\"family\": \"qwen3\", \"seed\""};
+    cop_model *model, *other;
+    char hex[3][65], plain[65];
+    CHECK_OK(cop_model_open_random(tiny_path, &model));
+    CHECK_OK(cop_model_sha256(model, plain));
+    for (int f = 0; f < COP_FAMILY_COUNT; f++) {
+        CHECK_OK(open_changed("\"seed\"", texts[f], &other));
+        const cop_model_shape *s = cop_model_shape_of(other);
+        CHECK(s->family == (cop_model_family)f && s->rope_halves == (f > 0));
+        CHECK(s->qkv_bias == (f == 1) && s->head_norms == (f == 2));
+        CHECK_OK(cop_model_sha256(other, hex[f]));
+        int added = 0;
+        for (int w = 0; w < COP_W_COUNT; w++) {
+            const cop_tensor *a = cop_model_tensor(model, (cop_weight)w, 0);
+            const cop_tensor *b = cop_model_tensor(other, (cop_weight)w, 0);
+            CHECK(!a || (b && a->bytes == b->bytes && memcmp(a->data, b->data, a->bytes) == 0));
+            added += !a && b;
+        }
+        CHECK_EQ(added, f == 1 ? 3 : f == 2 ? 2 : 0);
+        cop_model_close(other);
+    }
+    CHECK_TEXT(hex[0], plain); /* the family that goes without saying */
+    CHECK(strcmp(hex[1], plain) && strcmp(hex[2], plain) && strcmp(hex[1], hex[2]));
+    cop_model_close(model);
 }
 
 static void test_threads_do_not_matter(void) {
@@ -169,7 +232,7 @@ static void moments(const cop_tensor *tensor, double *mean, double *deviation) {
 static void test_weights_have_their_scale(void) {
     cop_model *model;
     CHECK_OK(cop_model_open_random(tiny_path, &model));
-    for (int w = 0; w < COP_W_COUNT; w++) {
+    for (int w = 0; w <= COP_W_DOWN; w++) {
         const cop_tensor *tensor = cop_model_tensor(model, (cop_weight)w, 0);
         double mean, deviation, want = 1 / sqrt((double)tensor->cols);
         moments(tensor, &mean, &deviation);
@@ -185,10 +248,39 @@ static void test_weights_have_their_scale(void) {
     }
     /* What a step reads: all but the embedding, which is not tied here. */
     uint64_t bytes = 0;
-    for (int w = COP_W_NORM_FINAL; w < COP_W_COUNT; w++)
+    for (int w = COP_W_NORM_FINAL; w <= COP_W_DOWN; w++)
         bytes += (w < COP_W_NORM_ATTN ? 1 : 2) * cop_model_tensor(model, (cop_weight)w, 0)->bytes;
     CHECK_EQ(cop_model_weight_bytes(model), bytes);
     cop_model_close(model);
+}
+
+/* Biases and head norms: F32, of the length of what they meet, large enough to be missed. */
+static void test_vectors_have_their_scale(void) {
+    static const struct {
+        const char *path;
+        cop_weight weight;
+        uint32_t length;
+        double mean, deviation;
+    } rows[] = {
+        {"configs/models/tiny-qwen2.json", COP_W_Q_BIAS, 128, 0, 0.5},
+        {"configs/models/tiny-qwen2.json", COP_W_K_BIAS, 64, 0, 0.5},
+        {"configs/models/tiny-qwen2.json", COP_W_V_BIAS, 64, 0, 0.5},
+        {"configs/models/tiny-qwen3.json", COP_W_Q_NORM, 64, 1, 0.0722},
+        {"configs/models/tiny-qwen3.json", COP_W_K_NORM, 64, 1, 0.0722},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        cop_model *model;
+        double mean, deviation;
+        CHECK_OK(cop_model_open_random(rows[i].path, &model));
+        const cop_tensor *tensor = cop_model_tensor(model, rows[i].weight, 1);
+        CHECK(tensor->type == COP_F32 && tensor->rows == 1 && tensor->cols == rows[i].length);
+        moments(tensor, &mean, &deviation);
+        CHECK(fabs(mean - rows[i].mean) < 0.4 * rows[i].deviation);
+        CHECK(fabs(deviation / rows[i].deviation - 1) < 0.2);
+        const cop_tensor *first = cop_model_tensor(model, rows[i].weight, 0);
+        CHECK(memcmp(first->data, tensor->data, tensor->bytes) != 0);
+        cop_model_close(model);
+    }
 }
 
 static void test_bad_shapes_are_refused(void) {
@@ -220,6 +312,10 @@ static void test_bad_shapes_are_refused(void) {
         {"\"tied\": false", "\"tied\": 1", COP_ERR_CONFIG, "\"tied\" is an integer"},
         {"\"Q4_1\"", "\"Q4_K\"", COP_ERR_CONFIG, "\"dtype\" is 'Q4_K'; give one of: F32"},
         {"\"seed\": 1", "\"seed\": -1", COP_ERR_CONFIG, "\"seed\" is -1"},
+        {"\"seed\": 1", "\"family\": \"gpt2\"", COP_ERR_CONFIG,
+         "\"family\" is 'gpt2'; give one of: llama, qwen2, qwen3"},
+        {"\"seed\": 1", "\"family\": 2", COP_ERR_CONFIG, "\"family\" is an integer"},
+        {"\"seed\": 1", "\"qkv_bias\": true", COP_ERR_CONFIG, "\"qkv_bias\" is not a known key"},
         {"\"name\": \"tiny, two layers\"", "\"name\": \"\"", COP_ERR_CONFIG, "\"name\" is empty"},
     };
     cop_model *model;
@@ -270,16 +366,50 @@ static void test_smollm2_shape(void) {
     cop_model_close(model);
 }
 
+/* The committed shapes of published models have the parameters of Hugging Face's models of their
+ * configurations (transformers 5.23, counted on the "meta" device). Made with one layer and 32
+ * tokens, so that it takes no time; the rest is multiplication. */
+static void test_published_shapes_have_their_parameters(void) {
+    static const struct {
+        const char *path, *layers_key;
+        uint64_t layers, parameters;
+    } rows[] = {
+        {"configs/models/qwen2.5-0.5b.json", "\"n_layers\": 24", 24, 494032768},
+        {"configs/models/qwen3-0.6b.json", "\"n_layers\": 28", 28, 596049920},
+        {"configs/models/qwen3-8b.json", "\"n_layers\": 36", 36, 8190735360},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        cop_model *model;
+        const char *const edits[] = {rows[i].layers_key, "\"n_layers\": 1", "\"vocab\": 151936",
+                                     "\"vocab\": 32", NULL};
+        CHECK_OK(open_edited(rows[i].path, edits, &model));
+        const cop_model_shape *s = cop_model_shape_of(model);
+        uint64_t layer = 0, ends = s->hidden + 151936ull * s->hidden * (s->tied ? 1 : 2);
+        for (int w = COP_W_NORM_ATTN; w < COP_W_COUNT; w++) {
+            const cop_tensor *tensor = cop_model_tensor(model, (cop_weight)w, 0);
+            layer += tensor ? tensor->rows * tensor->cols : 0;
+        }
+        CHECK_EQ(ends + rows[i].layers * layer, rows[i].parameters);
+        CHECK(s->rope_theta == 1e6 && s->rms_eps == 1e-6);
+        CHECK_EQ(s->context, i == 0 ? 32768 : 40960);
+        cop_model_close(model);
+    }
+}
+
 int main(void) {
     RUN(test_the_tiny_shape);
     RUN(test_a_tied_output_is_the_embedding);
     RUN(test_weights_are_frozen);
+    RUN(test_weights_of_other_families_are_frozen);
+    RUN(test_a_family_changes_no_other_weight);
     RUN(test_threads_do_not_matter);
     RUN(test_tensors_do_not_depend_on_each_other);
     RUN(test_the_hash_names_shape_and_seed);
     RUN(test_weights_have_their_scale);
+    RUN(test_vectors_have_their_scale);
     RUN(test_bad_shapes_are_refused);
     RUN(test_weights_larger_than_the_machine);
     RUN(test_smollm2_shape);
+    RUN(test_published_shapes_have_their_parameters);
     return check_report();
 }

@@ -171,6 +171,52 @@ static void test_tiles_are_made_again_when_they_load_too_much(void) {
     small_end(w);
 }
 
+/* Three slots in two tiles look at one growing segment: each tile loads it, and each crosses a
+ * chunk with it. */
+static void test_slots_on_one_node_grow_together(void) {
+    small w = small_world(2, 0);
+    const cop_node prompt = grown(w, cop_kv_root(w.kv), 100, true);
+    const cop_node a = grown(w, prompt, 1, false);
+    uint32_t slot[4];
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_OK(cop_plan_slot_add(w.plan, a, &slot[i]));
+    CHECK_OK(cop_plan_slot_add(w.plan, grown(w, prompt, 1, false), &slot[3]));
+    cop_plan_span span[32];
+    for (uint32_t tokens = 2; tokens <= 400; tokens++) {
+        CHECK_OK(cop_kv_append(w.kv, a, 1));
+        if (tokens % 50 == 0) {
+            CHECK_OK(cop_kv_retract(w.kv, a, 3));
+            CHECK_OK(cop_plan_step(w.plan, slot, 4, NULL, 0));
+            CHECK_OK(cop_plan_check(w.plan));
+            CHECK_OK(cop_kv_append(w.kv, a, 3));
+        }
+        CHECK_OK(cop_plan_step(w.plan, slot, 4, NULL, 0));
+        CHECK_OK(cop_plan_check(w.plan));
+        const cop_plan_tables t = cop_plan_view(w.plan);
+        const size_t n = cop_plan_normalise(&t, span, 32);
+        uint32_t seen[4] = {0};
+        for (size_t i = 0; i < n; i++)
+            seen[span[i].row] += span[i].tokens;
+        for (uint32_t i = 0; i < 4; i++)
+            CHECK_EQ(seen[i], i < 3 ? 100 + tokens : 101);
+    }
+    CHECK_EQ(cop_plan_view(w.plan).n_tiles, 2);
+    CHECK_EQ(cop_plan_view(w.plan).slots[slot[2]].n_partials, 4);
+
+    /* One leaves after the segment has grown, and a child follows the sealed segment. */
+    CHECK_OK(cop_kv_append(w.kv, a, 5));
+    cop_plan_slot_remove(w.plan, slot[0]);
+    cop_kv_seal(w.kv, a);
+    CHECK_OK(cop_plan_slot_add(w.plan, grown(w, a, 1, false), &slot[0]));
+    cop_plan_slot_remove(w.plan, slot[1]);
+    CHECK_OK(cop_plan_step(w.plan, (uint32_t[]){slot[2], slot[3], slot[0]}, 3, NULL, 0));
+    CHECK_OK(cop_plan_check(w.plan));
+    cop_plan_slot_remove(w.plan, slot[2]);
+    CHECK_OK(cop_plan_step(w.plan, (uint32_t[]){slot[3], slot[0]}, 2, NULL, 0));
+    CHECK_OK(cop_plan_check(w.plan));
+    small_end(w);
+}
+
 static void test_prefill_rows_stop_at_themselves(void) {
     small w = small_world(4, 0);
     const cop_node prompt = grown(w, cop_kv_root(w.kv), 130, true);
@@ -249,6 +295,7 @@ int main(void) {
     RUN(test_nothing_to_see_is_no_item);
     RUN(test_a_hole_is_filled_by_the_next_child);
     RUN(test_tiles_are_made_again_when_they_load_too_much);
+    RUN(test_slots_on_one_node_grow_together);
     RUN(test_prefill_rows_stop_at_themselves);
     RUN(test_prefill_runs_share_a_tile_where_it_saves);
     RUN(test_what_does_not_fit_is_named_and_forgotten);

@@ -485,6 +485,13 @@ static void test_the_command_says_what_it_knows(void) {
     json_decref(info);
     CHECK_EQ(run_command("info --random configs/models/tiny-2layer.json", text, sizeof text), 0);
     CHECK(strstr(text, "random_weights: true") && strstr(text, "weights_not_finite: 0"));
+    CHECK(strstr(text, "family: llama\n") && strstr(text, "rope_pairs: neighbours\n"));
+    CHECK_EQ(run_command("info --model tests/ref/fixtures/qwen2.gguf", text, sizeof text), 0);
+    CHECK(strstr(text, "family: qwen2\n") && strstr(text, "rope_pairs: halves\n"));
+    CHECK(strstr(text, "qkv_bias: true\n") && strstr(text, "head_norms: false\n"));
+    CHECK_EQ(run_command("info --random configs/models/tiny-qwen3.json", text, sizeof text), 0);
+    CHECK(strstr(text, "family: qwen3\n") && strstr(text, "rope_pairs: halves\n"));
+    CHECK(strstr(text, "qkv_bias: false\n") && strstr(text, "head_norms: true\n"));
     CHECK_EQ(run_command("info > /dev/full", text, sizeof text), 2);
     CHECK_EQ(run_command("report /nonexistent", text, sizeof text), 2);
     CHECK(strstr(text, "/nonexistent/manifest.json"));

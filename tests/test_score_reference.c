@@ -7,12 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/backend.h"
-#include "kv/kv.h"
-#include "kv/plan.h"
-#include "model/forward.h"
-#include "model/model.h"
-#include "tests/ref/gguf_writer.h"
+#include "ref/gguf_writer.h"
+#include "score_runner.h"
 
 #define MODEL "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 #define FIXTURES "tests/ref/fixtures/logits.jsonl"
@@ -25,88 +21,13 @@
 #endif
 #endif
 
-enum { ROWS = 256, GREEDY = 48, POSITIONS = 704, PAGE_TOKENS = 32, CHUNK_TOKENS = 1024 };
+enum { GREEDY = 48 };
 
 #ifdef IS_SANITIZED
 enum { PROMPTS = 3 }; /* the shortest; a forward pass is slow there */
 #else
 enum { PROMPTS = 12 };
 #endif
-
-typedef struct runner {
-    const cop_model_shape *shape;
-    cop_backend *backend;
-    cop_kv *kv;
-    cop_plan *plan;
-    int32_t token[ROWS], position[ROWS];
-    uint32_t segment[ROWS], offset[ROWS];
-    cop_sample_request request[ROWS];
-    cop_sample sample[ROWS];
-    float *logits;
-} runner;
-
-static void runner_create(runner *r, const cop_model *model) {
-    uint32_t n_pages = POSITIONS / PAGE_TOKENS + 1;
-    r->shape = cop_model_shape_of(model);
-    cop_kv_options kv = {.page_tokens = PAGE_TOKENS,
-                         .n_pages = n_pages,
-                         .max_segments = 4,
-                         .max_nodes = 4,
-                         .chunk_tokens = CHUNK_TOKENS,
-                         .chunk_tail_tokens = CHUNK_TOKENS};
-    CHECK_OK(cop_kv_create(&kv, &r->kv));
-    cop_plan_options plan = {.group = r->shape->n_heads / r->shape->n_kv_heads,
-                             .chunk_tokens = CHUNK_TOKENS,
-                             .chunk_tail_tokens = CHUNK_TOKENS,
-                             .max_decode_slots = 1,
-                             .max_prefill_slots = ROWS,
-                             .max_partials = ROWS};
-    CHECK_OK(cop_plan_create(&plan, r->kv, &r->plan));
-    cop_backend_options backend = {.arith = COP_ARITH_F32,
-                                   .max_rows = ROWS,
-                                   .max_samples = ROWS,
-                                   .max_partials = ROWS,
-                                   .max_positions = POSITIONS,
-                                   .n_pages = n_pages,
-                                   .page_tokens = PAGE_TOKENS};
-    CHECK_OK(cop_backend_cpu.create(model, &backend, &r->backend));
-    r->logits = malloc(r->shape->vocab * sizeof *r->logits);
-    CHECK(r->logits);
-}
-
-static void runner_release(runner *r) {
-    cop_backend_cpu.destroy(r->backend);
-    cop_plan_destroy(r->plan);
-    cop_kv_destroy(r->kv);
-    free(r->logits);
-}
-
-/* Rows first .. first + rows - 1 of ids; as one decode row of `slot`, or as a prefill run. */
-static void run_rows(runner *r, cop_node node, const int32_t *ids, uint32_t n, uint32_t first,
-                     uint32_t rows, const uint32_t *slot) {
-    CHECK_OK(cop_kv_append(r->kv, node, rows));
-    cop_prefill_run run = {.node = node, .first = first, .tokens = rows, .row = 0};
-    CHECK_OK(cop_plan_step(r->plan, slot, slot ? 1 : 0, &run, slot ? 0 : 1));
-    for (uint32_t i = 0; i < rows; i++) {
-        uint32_t at = first + i;
-        r->token[i] = ids[at];
-        r->position[i] = (int32_t)at;
-        r->segment[i] = cop_kv_node(r->kv, node).segment;
-        r->offset[i] = at;
-        r->request[i] =
-            (cop_sample_request){.row = i, .top_p = 1, .forced = at + 1 < n ? ids[at + 1] : -1};
-    }
-    cop_step step = {.n_rows = rows,
-                     .token = r->token,
-                     .position = r->position,
-                     .segment = r->segment,
-                     .offset = r->offset,
-                     .plan = cop_plan_view(r->plan)};
-    CHECK_OK(cop_forward(&cop_backend_cpu, r->backend, r->shape, &step, r->request, rows, r->sample,
-                         NULL));
-    for (uint32_t i = 0; i < rows; i++)
-        CHECK(!r->sample[i].failed);
-}
 
 static double number(const json_t *line, const char *key) {
     const json_t *value = json_object_get(line, key);
@@ -115,14 +36,14 @@ static double number(const json_t *line, const char *key) {
 }
 
 typedef struct prompt {
-    int32_t ids[POSITIONS]; /* the prompt, then the greedy continuation */
-    uint32_t n;             /* of the prompt */
+    int32_t ids[RUNNER_POSITIONS]; /* the prompt, then the greedy continuation */
+    uint32_t n;                    /* of the prompt */
 } prompt;
 
 static void read_prompt(const json_t *line, prompt *p) {
     const json_t *ids = json_object_get(line, "ids"), *greedy = json_object_get(line, "greedy");
     p->n = (uint32_t)json_array_size(ids);
-    CHECK(p->n >= 5 && p->n + GREEDY <= POSITIONS);
+    CHECK(p->n >= 5 && p->n + GREEDY <= RUNNER_POSITIONS);
     CHECK_EQ(json_array_size(greedy), GREEDY);
     for (uint32_t i = 0; i < p->n; i++)
         p->ids[i] = (int32_t)json_integer_value(json_array_get(ids, i));
@@ -160,8 +81,8 @@ static void check_prompt(runner *r, const json_t *line, double *largest, double 
     uint32_t n = p.n + GREEDY - 1;
     CHECK_OK(cop_kv_open(r->kv, cop_kv_root(r->kv), &node));
     for (uint32_t first = 0, rows; first < n; first += rows) {
-        rows = n - first < ROWS ? n - first : ROWS;
-        run_rows(r, node, p.ids, n + 1, first, rows, NULL);
+        rows = n - first < RUNNER_ROWS ? n - first : RUNNER_ROWS;
+        runner_rows(r, node, p.ids, n + 1, first, rows, NULL);
         for (uint32_t at = first; at < first + rows; at++) {
             if (at + 1 < p.n)
                 nll -= (double)r->sample[at - first].forced_logprob;
@@ -182,12 +103,12 @@ static void check_decoding(runner *r, const json_t *line) {
     cop_node node;
     uint32_t slot;
     CHECK_OK(cop_kv_open(r->kv, cop_kv_root(r->kv), &node));
-    run_rows(r, node, p.ids, p.n, 0, p.n, NULL);
+    runner_rows(r, node, p.ids, p.n, 0, p.n, NULL);
     int32_t next = r->sample[p.n - 1].token;
     CHECK_OK(cop_plan_slot_add(r->plan, node, &slot));
     for (uint32_t i = 0; i < GREEDY; i++) {
         CHECK_EQ(next, p.ids[p.n + i]);
-        run_rows(r, node, p.ids, p.n + GREEDY, p.n + i, 1, &slot);
+        runner_rows(r, node, p.ids, p.n + GREEDY, p.n + i, 1, &slot);
         next = r->sample[0].token;
     }
     cop_plan_slot_remove(r->plan, slot);
@@ -201,7 +122,7 @@ static void test_logits_and_greedy_tokens_equal_the_reference(void) {
     runner *r = calloc(1, sizeof *r);
     CHECK(r);
     CHECK_OK(cop_model_open(MODEL, &model));
-    runner_create(r, model);
+    runner_create(r, model, COP_ARITH_F32, NULL);
     FILE *file = fopen(FIXTURES, "r");
     CHECK(file);
     char *text = NULL;

@@ -1,16 +1,19 @@
 /* The declared arithmetics of a run. Every result names the one it was computed with.
  *
- *             weights             activations between ops   KV pool   products
- * f32         widened to f32      f32                       f32       f32 fma chain over K
- * ascending bf16        rounded to bf16     bf16 at the points below  bf16      f32 fma chain over
- * K ascending native-f32  as stored in file   f32                       bf16      block formula
- * below, f32 inputs native-a8   as stored in file   f32                       bf16      block
- * formula, inputs as int8
+ *             weights           activations between ops   KV pool  products
+ * f32         widened to f32    f32                       f32      f32 fma chain, K ascending
+ * bf16        rounded to bf16   bf16 at the points below  bf16     f32 fma chain, K ascending
+ * native-f32  as stored         f32                       bf16     block formula, f32 inputs
+ * native-a8   as stored         f32                       bf16     block formula, int8 inputs
  *
- * bf16 rounding points (where the CUDA backend rounds): the embedding row; the residual stream
- * after each add; the output of each norm (computed in f32); Q, K, V after the product and again
- * after the rotary embedding (computed in f32); P before PV; the attention output; the outputs of
- * the O, gate, up and down products; silu(gate) * up (computed in f32). Logits are f32.
+ * Norms and biases are weights too: rounded to bf16 in bf16, widened to f32 in the others.
+ *
+ * bf16 rounding points (where the CUDA backend rounds), each of a value computed in f32: the
+ * embedding row; the residual stream after each add; the output of each norm; Q, K, V after the
+ * product, after the bias where a model has one, Q and K after the norm of each head where it has
+ * one, and Q, K, V once more after the rotary embedding (which leaves V alone); P before PV; the
+ * attention output; the outputs of the O, gate, up and down products; silu(gate) * up. Logits are
+ * f32. In the native arithmetics Q, K and V are rounded to bf16 once, after the rotary embedding.
  *
  * Product y[n] = sum_k x[k] w[n][k], for every row count, thread count and instruction set:
  *   plain weights (F32, F16, BF16): acc = fma(x[k], w[k], acc), k ascending from 0.
@@ -22,6 +25,7 @@
  *   int8 inputs (native-a8): dx = max|x| / 127 over the block, xq = round-half-even(x / dx) as
  *       x * (1 / dx); dx = 0 gives zeros. a = sum xq * q, exact in int32; y = fma(d * dx, a, y);
  *       Q4_1 only: y = fma(m * dx, sum xq, y). Plain weights fall back to f32 inputs.
+ * Bias: x + b. The norm of a head is the norm below over its head_dim values.
  * Norm: ss = left-to-right sum of x * x in 8 lanes (lane = index mod 8, fma), lanes summed pairwise
  *   ((0+1)+(2+3))+((4+5)+(6+7)); r = 1 / sqrtf(ss / n + eps); y = x * r * w.
  * silu(x) = x / (1 + exp2(-x * log2 e)) with cop_exp2. Attention: fold_reference.h.

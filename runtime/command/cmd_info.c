@@ -14,12 +14,14 @@
 #include "model/model.h"
 
 static const char about[] =
-    "Tells what this build and this machine are: version, commit, flags, backends, instruction\n"
-    "sets, processor, memory. With a model: its shape, tensors, tokenizer, KV bytes a token, hash\n"
-    "and how many weights are not finite. --measure reads the machine's ceilings (under 3 s):\n"
-    "read bandwidth and FMA peak, which shares in results are shares of.";
+    "Tells what this build and this machine are: version, commit, flags, backends with their\n"
+    "devices or with what they lack, instruction sets, processor, memory. With a model:\n"
+    "its shape, tensors, tokenizer, KV bytes a token, hash and how many weights are not finite.\n"
+    "--measure reads the machine's ceilings (under 3 s): read bandwidth and FMA peak, which "
+    "shares\n"
+    "in results are shares of.";
 
-enum { SPECIALS_SHOWN = 12 };
+enum { SPECIALS_SHOWN = 12, PROBE_BYTES = 4096 };
 
 static void set_text(json_t *object, const char *key, const char *text, size_t bytes) {
     json_t *value = json_stringn(text, bytes);
@@ -27,19 +29,48 @@ static void set_text(json_t *object, const char *key, const char *text, size_t b
         json_object_set_new(object, key, value);
 }
 
-static json_t *backends_json(void) {
+/* Lines of text as one, "; " between them. */
+static void set_line(json_t *object, const char *key, const char *text, size_t bytes) {
+    char line[2 * PROBE_BYTES];
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        if (text[i] == '\n')
+            line[n++] = ';';
+        line[n++] = text[i] == '\n' ? ' ' : text[i];
+    }
+    set_text(object, key, line, n);
+}
+
+/* A backend that cannot run here is no failure: what is missing, and how to get it, is what was
+ * asked for. */
+static json_t *backend_json(const char *name) {
+    const cop_backend_ops *ops = NULL;
+    char text[PROBE_BYTES] = "";
+    bool available = cop_backend_find(name, &ops) == COP_OK;
+    if (!available)
+        snprintf(text, sizeof text, "%s", cop_status_message());
+    else if (ops->probe)
+        available = ops->probe(text, sizeof text);
+    size_t bytes = strnlen(text, sizeof text - 1);
+    while (bytes && text[bytes - 1] == '\n')
+        bytes--;
+    json_t *one = json_pack("{s:b}", "available", (int)available);
+    if (ops)
+        json_object_set_new(one, "clock", json_string(cop_backend_clock(ops)));
+    if (bytes && available)
+        set_text(one, "devices", text, bytes);
+    else if (bytes)
+        set_line(one, "why", text, bytes);
+    return one;
+}
+
+static json_t *backends_json(const char *also) {
     static const char *const names[] = {"cpu", "cuda", "sim"};
     json_t *backends = json_object();
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const cop_backend_ops *ops = NULL;
-        bool found = cop_backend_find(names[i], &ops) == COP_OK;
-        json_t *one = json_pack("{s:b}", "available", (int)found);
-        if (!found)
-            set_text(one, "why", cop_status_message(), strlen(cop_status_message()));
-        else
-            json_object_set_new(one, "virtual_clock", json_boolean(ops->virtual_clock));
-        json_object_set_new(backends, names[i], one);
-    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        json_object_set_new(backends, names[i], backend_json(names[i]));
+    if (also && !json_object_get(backends, also))
+        json_object_set_new(backends, also, backend_json(also));
     return backends;
 }
 
@@ -54,6 +85,8 @@ static json_t *isas_json(void) {
 }
 
 static void count_tensor(json_t *types, const cop_tensor *tensor) {
+    if (!tensor) /* the family has none */
+        return;
     const char *name = cop_dtype_name(tensor->type);
     json_t *type = json_object_get(types, name);
     if (!type) {
@@ -79,12 +112,14 @@ static json_t *tensors_json(const cop_model *model) {
 }
 
 static json_t *shape_json(const cop_model_shape *s) {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b}", "n_layers",
-                     (json_int_t)s->n_layers, "hidden", (json_int_t)s->hidden, "n_heads",
-                     (json_int_t)s->n_heads, "n_kv_heads", (json_int_t)s->n_kv_heads, "head_dim",
-                     (json_int_t)s->head_dim, "ffn", (json_int_t)s->ffn, "vocab",
-                     (json_int_t)s->vocab, "context", (json_int_t)s->context, "rope_theta",
-                     s->rope_theta, "rms_eps", s->rms_eps, "tied", (int)s->tied);
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:b, s:b, s:s}", "family",
+        cop_model_family_name(s->family), "n_layers", (json_int_t)s->n_layers, "hidden",
+        (json_int_t)s->hidden, "n_heads", (json_int_t)s->n_heads, "n_kv_heads",
+        (json_int_t)s->n_kv_heads, "head_dim", (json_int_t)s->head_dim, "ffn", (json_int_t)s->ffn,
+        "vocab", (json_int_t)s->vocab, "context", (json_int_t)s->context, "rope_theta",
+        s->rope_theta, "rms_eps", s->rms_eps, "tied", (int)s->tied, "qkv_bias", (int)s->qkv_bias,
+        "head_norms", (int)s->head_norms, "rope_pairs", s->rope_halves ? "halves" : "neighbours");
 }
 
 /* K and V of all layers, in the element type of the arithmetic's pool. */
@@ -156,12 +191,13 @@ static cop_status model_json(cop_model *model, const char *path, json_t **out) {
     return COP_OK;
 }
 
-static cop_status collect(const char *model_path, const char *random, bool measure, json_t *info) {
+static cop_status collect(const char *model_path, const char *random, const char *backend,
+                          bool measure, json_t *info) {
     json_t *environment = NULL, *described = NULL;
     COP_TRY(cop_environment_read(&environment));
     json_object_update(info, environment);
     json_decref(environment);
-    json_object_set_new(info, "backends", backends_json());
+    json_object_set_new(info, "backends", backends_json(backend));
     json_object_set_new(info, "isa", isas_json());
     if (measure) {
         double gbps = 0, gflops = 0;
@@ -206,8 +242,17 @@ static cop_status put_value(cop_buffer *out, const char *key, const json_t *valu
         }
         return cop_buffer_printf(out, "\n");
     }
-    if (json_is_string(value))
-        return cop_buffer_printf(out, " %s\n", json_string_value(value));
+    if (json_is_string(value)) {
+        const char *line = json_string_value(value);
+        if (!strchr(line, '\n'))
+            return cop_buffer_printf(out, " %s\n", line);
+        COP_TRY(cop_buffer_printf(out, "\n"));
+        for (size_t bytes; *line; line += bytes + (line[bytes] == '\n')) {
+            bytes = strcspn(line, "\n");
+            COP_TRY(cop_buffer_printf(out, "%*s%.*s\n", 2 * depth + 2, "", (int)bytes, line));
+        }
+        return COP_OK;
+    }
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
     cop_status status = cop_buffer_printf(out, " %s\n", text ? text : "?");
     free(text);
@@ -237,17 +282,18 @@ static cop_status print(const json_t *info, bool json) {
 }
 
 int cop_command_info(int argc, char **argv) {
-    const char *model = NULL, *random = NULL;
+    const char *model = NULL, *random = NULL, *backend = NULL;
     bool json = false, measure = false;
     const cop_option options[] = {
         {"model", COP_OPTION_TEXT, &model, "FILE", "describe this GGUF model too"},
         {"random", COP_OPTION_TEXT, &random, "SHAPE.json", "or random weights of this shape"},
+        {"backend", COP_OPTION_TEXT, &backend, "NAME", "look for this backend module as well"},
         {"measure", COP_OPTION_FLAG, &measure, NULL, "measure read bandwidth and FMA peak"},
         {"json", COP_OPTION_FLAG, &json, NULL, "print one JSON object"},
     };
     const cop_command_line line = {"info",
-                                   "[--model FILE | --random SHAPE.json] [--measure] "
-                                   "[--json]",
+                                   "[--model FILE | --random SHAPE.json] [--backend NAME] "
+                                   "[--measure] [--json]",
                                    about, options, sizeof options / sizeof options[0]};
     cop_operands operands;
     cop_status status = cop_options_parse(&line, argc, argv, &operands);
@@ -257,7 +303,7 @@ int cop_command_info(int argc, char **argv) {
         status = COP_FAIL(COP_ERR_USAGE, "--model and --random exclude each other");
     json_t *info = status == COP_OK ? json_object() : NULL;
     if (status == COP_OK)
-        status = collect(model, random, measure, info);
+        status = collect(model, random, backend, measure, info);
     if (status == COP_OK)
         status = print(info, json);
     json_decref(info);

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/choice.h"
+#include "command/job_line.h"
 #include "command/jsonl.h"
 #include "command/options.h"
 #include "kv/kv.h"
@@ -15,6 +16,7 @@
 enum { ROWS_MAX = 256, PAGE_TOKENS = 32, CHUNK_TOKENS = 1024 };
 
 typedef struct score_options {
+    cop_device_line on;
     const char *model, *input, *compute, *isa;
     uint32_t top, threads;
 } score_options;
@@ -24,7 +26,7 @@ static const char about[] =
     "prints\n"
     "one JSON object a line, in the order of the input:\n"
     "  {\"n\": tokens, \"nll\": x, \"logsumexp\": x, \"top\": [[id, logit], ..], \"compute\": "
-    "\"f32\"}\n"
+    "\"f32\",\n   \"backend\": \"cpu\"}\n"
     "nll is the sum over positions 1 .. n-1 of -log p(ids[i] | ids[<i]) in nats, or null with a\n"
     "\"nll_reason\"; logsumexp and top belong to the last position; top falls by logit, the lower "
     "id\n"
@@ -48,6 +50,8 @@ typedef struct score_run {
     const cop_model *model;
     const cop_backend_ops *ops;
     cop_backend *backend;
+    cop_profile profile;
+    uint64_t n_steps;
     cop_kv *kv;
     cop_plan *plan;
     uint32_t max_rows;
@@ -114,10 +118,12 @@ static cop_status read_lines(const cop_model *model, const char *path, line_set 
 }
 
 static void scorer_release(score_run *scorer) {
-    cop_plan_destroy(scorer->plan);
-    cop_kv_destroy(scorer->kv);
+    if (scorer->profile.on) /* its steps were more than the input took */
+        scorer->ops->profile(scorer->backend, false);
     if (scorer->backend)
         scorer->ops->destroy(scorer->backend);
+    cop_plan_destroy(scorer->plan);
+    cop_kv_destroy(scorer->kv);
     cop_free(scorer->token);
     cop_free(scorer->position);
     cop_free(scorer->segment);
@@ -144,12 +150,12 @@ static cop_status take_buffers(score_run *scorer, uint32_t vocab) {
 }
 
 /* Everything is sized for the longest line; each line is one segment of its own. */
-static cop_status scorer_create(score_run *scorer, const score_options *options, cop_arith arith,
-                                uint32_t longest) {
+static cop_status scorer_create(score_run *scorer, const score_options *options,
+                                const cop_backend_choice *on, cop_arith arith, uint32_t longest) {
     const cop_model_shape *shape = cop_model_shape_of(scorer->model);
     uint32_t n_pages = longest / PAGE_TOKENS + 1;
     scorer->max_rows = longest < ROWS_MAX ? longest : ROWS_MAX;
-    COP_TRY(cop_backend_find("cpu", &scorer->ops));
+    scorer->profile = (cop_profile){.first = on->profile_first, .last = on->profile_last};
     cop_kv_options kv = {.page_tokens = PAGE_TOKENS,
                          .n_pages = n_pages,
                          .max_segments = 4,
@@ -173,7 +179,12 @@ static cop_status scorer_create(score_run *scorer, const score_options *options,
                                    .max_partials = max_partials,
                                    .max_positions = longest,
                                    .n_pages = n_pages,
-                                   .page_tokens = PAGE_TOKENS};
+                                   .page_tokens = PAGE_TOKENS,
+                                   .capacity = cop_plan_capacity(scorer->plan),
+                                   .products = on->products,
+                                   .device = on->device,
+                                   .eager = on->eager,
+                                   .time_every = on->time_every};
     COP_TRY(scorer->ops->create(scorer->model, &backend, &scorer->backend));
     return take_buffers(scorer, shape->vocab);
 }
@@ -200,8 +211,11 @@ static cop_status run_rows(score_run *scorer, cop_node node, const int32_t *ids,
                      .segment = scorer->segment,
                      .offset = scorer->offset,
                      .plan = cop_plan_view(scorer->plan)};
+    COP_TRY(cop_profile_before(&scorer->profile, scorer->ops, scorer->backend, ++scorer->n_steps));
     COP_TRY(cop_forward(scorer->ops, scorer->backend, cop_model_shape_of(scorer->model), &step,
                         scorer->requests, rows, scorer->samples, NULL));
+    COP_TRY(cop_profile_after(&scorer->profile, scorer->ops, scorer->backend, scorer->n_steps));
+    cop_plan_changes_clear(scorer->plan);
     for (uint32_t i = 0; i < rows; i++) {
         if (scorer->samples[i].failed)
             return COP_FAIL(COP_ERR_NONFINITE, "position %u gives values that are not finite",
@@ -246,7 +260,8 @@ static cop_status print_last(score_run *scorer, cop_buffer *out) {
     for (uint32_t i = 0; i < scorer->top; i++)
         COP_TRY(cop_buffer_printf(out, "%s[%d, %.9g]", i ? ", " : "", scorer->ranked[i].id,
                                   (double)scorer->ranked[i].logit));
-    return cop_buffer_printf(out, "], \"compute\": \"%s\"}\n", scorer->compute);
+    return cop_buffer_printf(out, "], \"compute\": \"%s\", \"backend\": \"%s\"}\n", scorer->compute,
+                             scorer->ops->name);
 }
 
 static cop_status score_line(score_run *scorer, const int32_t *ids, uint32_t n, cop_buffer *out) {
@@ -254,8 +269,9 @@ static cop_status score_line(score_run *scorer, const int32_t *ids, uint32_t n, 
     if (n == 0)
         return cop_buffer_printf(out,
                                  "{\"n\": 0, \"nll\": null, \"nll_reason\": \"no token\", "
-                                 "\"logsumexp\": null, \"top\": [], \"compute\": \"%s\"}\n",
-                                 scorer->compute);
+                                 "\"logsumexp\": null, \"top\": [], \"compute\": \"%s\", "
+                                 "\"backend\": \"%s\"}\n",
+                                 scorer->compute, scorer->ops->name);
     COP_TRY(run_line(scorer, ids, n, &nll));
     if (n == 1)
         COP_TRY(cop_buffer_printf(out,
@@ -271,7 +287,13 @@ static cop_status score(const score_options *options, cop_buffer *out) {
     line_set set = {0};
     score_run scorer = {0};
     cop_arith arith;
-    cop_status status = cop_arith_parse(options->compute, &arith);
+    cop_backend_choice on = {0};
+    cop_status status = cop_device_line_read(&options->on, &on);
+    if (status == COP_OK)
+        status = cop_backend_choice_find(&on, &scorer.ops);
+    const char *otherwise = status == COP_OK && scorer.ops == &cop_backend_cpu ? "f32" : "bf16";
+    if (status == COP_OK)
+        status = cop_arith_parse(options->compute ? options->compute : otherwise, &arith);
     if (status != COP_OK)
         goto done;
     status = cop_model_open(options->model, &model);
@@ -290,7 +312,7 @@ static cop_status score(const score_options *options, cop_buffer *out) {
     scorer.top = options->top;
     scorer.compute = cop_arith_name(arith);
     if (set.longest > 0)
-        status = scorer_create(&scorer, options, arith, (uint32_t)set.longest);
+        status = scorer_create(&scorer, options, &on, arith, (uint32_t)set.longest);
     for (size_t i = 0; status == COP_OK && i < set.count; i++) {
         status = score_line(&scorer, set.ids.data + set.begin[i],
                             (uint32_t)(set.begin[i + 1] - set.begin[i]), out);
@@ -309,22 +331,24 @@ done:
 }
 
 int cop_command_score(int argc, char **argv) {
-    score_options options = {.compute = "f32", .top = 20};
+    score_options options = {.top = 20};
     const cop_option list[] = {
         {"model", COP_OPTION_TEXT, &options.model, "FILE", "a GGUF model", .required = true},
         {"input", COP_OPTION_TEXT, &options.input, "FILE", "JSON lines; - is stdin",
          .required = true},
         {"top", COP_OPTION_U32, &options.top, "K", "how many logits, up to the vocabulary (20)"},
-        {"compute", COP_OPTION_TEXT, &options.compute, "NAME", "the arithmetic (f32)",
+        {"compute", COP_OPTION_TEXT, &options.compute, "NAME",
+         "the arithmetic (f32 on cpu, bf16 elsewhere)",
          .choices = "f32|bf16|native-f32|native-a8|native"},
         {"threads", COP_OPTION_U32, &options.threads, "N", "0: all that the process may use (0)",
          .max = 1024},
         {"isa", COP_OPTION_TEXT, &options.isa, "NAME", "instruction set (the best one)",
          .choices = "portable|avx2|avx512"},
+        COP_DEVICE_LINE_OPTIONS(options.on),
     };
     const cop_command_line line = {
         .verb = "score",
-        .usage = "--model FILE --input FILE [--top K] [--compute NAME] [--threads N] [--isa NAME]",
+        .usage = "--model FILE --input FILE [--top K] [--compute NAME] [--backend NAME] [options]",
         .about = about,
         .options = list,
         .n_options = sizeof list / sizeof list[0]};

@@ -5,8 +5,26 @@
 #include <string.h>
 #include <unistd.h>
 
+cop_status cop_device_line_read(const cop_device_line *line, cop_backend_choice *choice) {
+    if (line->backend)
+        choice->name = line->backend;
+    if (line->products)
+        COP_TRY(cop_products_mode_parse(line->products, &choice->products));
+    if (line->device_given)
+        choice->device = line->device;
+    if (line->eager)
+        choice->eager = true;
+    if (line->time_every_given)
+        choice->time_every = line->time_every;
+    if (line->profile_steps)
+        COP_TRY(cop_profile_steps_parse(line->profile_steps, &choice->profile_first,
+                                        &choice->profile_last));
+    return COP_OK;
+}
+
 cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
     cop_job_options_default(out);
+    COP_TRY(cop_device_line_read(&line->on, &out->on));
     out->model = line->model;
     out->random = line->random;
     out->isa = line->isa;
@@ -22,7 +40,8 @@ cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
     if (line->chunk_tokens % COP_LEAF_TOKENS)
         return COP_FAIL(COP_ERR_USAGE, "--chunk-tokens %u is no multiple of %d", line->chunk_tokens,
                         COP_LEAF_TOKENS);
-    return cop_arith_parse(line->compute, &out->arith);
+    out->arith = cop_job_arith_default(&out->on);
+    return line->compute ? cop_arith_parse(line->compute, &out->arith) : COP_OK;
 }
 
 /* A signal handler can reach nothing but an object of static storage. */
@@ -77,17 +96,23 @@ static void print_json(const json_t *record, const cop_metrics *m) {
     json_decref(line);
 }
 
+/* A time that was not measured says so in its row. */
+static const char *clock_of(const json_t *record) {
+    const char *clock = text_of(record, "clock");
+    return strcmp(clock, "wall") == 0 || strcmp(clock, "-") == 0 ? "" : clock;
+}
+
 static void print_run(const json_t *record, const cop_metrics *m) {
     double seconds = (double)m->wall_ns / 1e9;
-    printf(
-        "%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu\n",
-        text_of(record, "problem"), text_of(record, "method"),
-        (unsigned long long)(m->tokens_total + m->tokens_forced),
-        (unsigned long long)m->tokens_longest_thread, (unsigned long long)m->tokens_reprefilled,
-        (unsigned long long)m->steps_forward, seconds, (double)m->tokens_total / seconds,
-        (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
-        (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
-        (unsigned long long)m->kv_pages_peak);
+    printf("%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu"
+           "%s%s\n",
+           text_of(record, "problem"), text_of(record, "method"),
+           (unsigned long long)(m->tokens_total + m->tokens_forced),
+           (unsigned long long)m->tokens_longest_thread, (unsigned long long)m->tokens_reprefilled,
+           (unsigned long long)m->steps_forward, seconds, (double)m->tokens_total / seconds,
+           (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
+           (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
+           (unsigned long long)m->kv_pages_peak, *clock_of(record) ? "  " : "", clock_of(record));
 }
 
 static double number_of(const json_t *record, const char *key) {
@@ -109,11 +134,12 @@ static void print_problems(const json_t *record, const cop_metrics *m) {
                  number_of(accuracy, "high"));
         snprintf(wrong, sizeof wrong, "%.3f", number_of(record, "wrong_claims"));
     }
-    printf("%-12.12s %-26.26s %7lld %8s %-18s %7s %8.1f %8.1f %10.2f %9.3f\n",
+    printf("%-12.12s %-26.26s %7lld %8s %-18s %7s %8.1f %8.1f %10.2f %9.3f%s%s\n",
            text_of(record, "set"), text_of(record, "method"),
            (long long)json_integer_value(json_object_get(record, "at_once")), share, interval,
            wrong, number_of(record, "tokens_mean"), number_of(record, "longest_mean"),
-           number_of(json_object_get(record, "latency_ms"), "mean"), (double)m->wall_ns / 1e9);
+           number_of(json_object_get(record, "latency_ms"), "mean"), (double)m->wall_ns / 1e9,
+           *clock_of(record) ? "  " : "", clock_of(record));
 }
 
 void cop_table_row(void *context, const json_t *record, const cop_metrics *m) {

@@ -1,4 +1,5 @@
 /* The options that every verb with a model shares: rows for its option table, and what they become.
+ * Those that say where the work is computed are apart, for verbs that take only these.
  *
  *   cop_job_line shared = COP_JOB_LINE_DEFAULT;
  *   const cop_option options[] = {COP_JOB_LINE_OPTIONS(shared), {"json", ...}};
@@ -10,7 +11,47 @@
 #include "command/options.h"
 #include "job/job.h"
 
+typedef struct cop_device_line {
+    const char *backend, *products, *profile_steps; /* NULL: not given */
+    uint32_t device, time_every;
+    bool eager, device_given, time_every_given;
+} cop_device_line;
+
+#define COP_DEVICE_LINE_OPTIONS(d)                                                                 \
+    {"backend", COP_OPTION_TEXT, &(d).backend, "NAME",                                             \
+     "where it is computed (cpu); `coppice info` lists them"},                                     \
+        {"products",                                                                               \
+         COP_OPTION_TEXT,                                                                          \
+         &(d).products,                                                                            \
+         NULL,                                                                                     \
+         "invariant: a row's bits do not depend on the others; default: the backend's",            \
+         .choices = "default|invariant|fast"},                                                     \
+        {"device",                                                                                 \
+         COP_OPTION_U32,                                                                           \
+         &(d).device,                                                                              \
+         "N",                                                                                      \
+         "which of the backend's devices (0)",                                                     \
+         .max = 1023,                                                                              \
+         .given = &(d).device_given},                                                              \
+        {"eager", COP_OPTION_FLAG, &(d).eager, NULL,                                               \
+         "on a GPU: launch every operation, capture no graph"},                                    \
+        {"time-every",                                                                             \
+         COP_OPTION_U32,                                                                           \
+         &(d).time_every,                                                                          \
+         "N",                                                                                      \
+         "on a GPU: time the operations of every N-th step; 0: none (0)",                          \
+         .max = 1u << 20,                                                                          \
+         .given = &(d).time_every_given},                                                          \
+    {                                                                                              \
+        "profile-steps", COP_OPTION_TEXT, &(d).profile_steps, "A-B",                               \
+            "start the GPU's profiler before step A, stop it after step B, from 1"                 \
+    }
+
+/* What was given replaces what `choice` holds. */
+cop_status cop_device_line_read(const cop_device_line *line, cop_backend_choice *choice);
+
 typedef struct cop_job_line {
+    cop_device_line on;
     const char *model, *random, *compute, *isa;
     uint32_t threads, page_tokens, pages, chunk_tokens;
     uint64_t seed;
@@ -18,7 +59,7 @@ typedef struct cop_job_line {
 } cop_job_line;
 
 #define COP_JOB_LINE_DEFAULT                                                                       \
-    { .compute = "native-a8", .page_tokens = 32, .seed = 1 }
+    { .page_tokens = 32, .seed = 1 }
 
 #define COP_JOB_LINE_OPTIONS(s)                                                                    \
     {"model", COP_OPTION_TEXT, &(s).model, "FILE", "a GGUF model"},                                \
@@ -28,7 +69,7 @@ typedef struct cop_job_line {
          COP_OPTION_TEXT,                                                                          \
          &(s).compute,                                                                             \
          NULL,                                                                                     \
-         "arithmetic (native-a8; native = the same)",                                              \
+         "arithmetic (native-a8 on cpu, bf16 elsewhere; native = native-a8)",                      \
          .choices = "f32|bf16|native-f32|native-a8|native"},                                       \
         {"threads", COP_OPTION_U32, &(s).threads, "N", "threads (all)", .min = 1, .max = 1024},    \
         {"isa",                                                                                    \
@@ -37,6 +78,7 @@ typedef struct cop_job_line {
          NULL,                                                                                     \
          "instruction set (the best)",                                                             \
          .choices = "portable|avx2|avx512"},                                                       \
+        COP_DEVICE_LINE_OPTIONS((s).on),                                                           \
         {"page-tokens", COP_OPTION_U32, &(s).page_tokens, "N", "KV page: 16, 32 or 64 (32)",       \
          .min = 16,     .max = 64},                                                                \
         {"pages",  COP_OPTION_U32, &(s).pages, "N", "KV pool (as many as the work needs)",         \

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "command/options.h"
 
@@ -64,19 +65,23 @@ static json_t *json_paths(const cop_live *live) {
     return paths;
 }
 
-static cop_status print_json(const cop_job *job, const cop_token_ids *prompt, const cop_live *live,
+static cop_status print_json(cop_job *job, const cop_token_ids *prompt, const cop_live *live,
                              const cop_metrics *metrics) {
     cop_live_sample sample = cop_live_sample_read(live, 0);
+    const cop_job_device *device;
+    COP_TRY(cop_job_device_of(job, &device));
     json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
-    json_t *object =
-        json_pack("{s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:o, s:o}", "ids",
-                  json_ids(sample.ids, sample.n_ids), "text", json_text(sample.text, sample.bytes),
-                  "answer", answer, "stop", cop_stop_name(sample.stop), "prompt_tokens",
-                  (int)prompt->count, "model", cop_model_name(cop_job_model(job)), "status",
-                  sample.stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
-                  (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample.forks,
-                  "forks_refused", (int)sample.forks_refused, "paths", json_paths(live), "metrics",
-                  cop_metrics_to_json(metrics));
+    json_t *object = json_pack(
+        "{s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:s, s:s, s:s, s:s, s:o, "
+        "s:o}",
+        "ids", json_ids(sample.ids, sample.n_ids), "text", json_text(sample.text, sample.bytes),
+        "answer", answer, "stop", cop_stop_name(sample.stop), "prompt_tokens", (int)prompt->count,
+        "model", cop_model_name(cop_job_model(job)), "status",
+        sample.stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
+        (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample.forks, "forks_refused",
+        (int)sample.forks_refused, "backend", device->backend, "device", device->text, "products",
+        device->products, "clock", device->clock, "paths", json_paths(live), "metrics",
+        cop_metrics_to_json(metrics));
     char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
     if (!line)
@@ -90,7 +95,7 @@ static cop_status print_json(const cop_job *job, const cop_token_ids *prompt, co
     return status;
 }
 
-static void print_summary(const cop_live_sample *sample, const cop_metrics *m,
+static void print_summary(const cop_live_sample *sample, const cop_metrics *m, const char *clock,
                           const cop_run_output *state) {
     if (state->any_path && !state->tree) /* the whole text in order, now that every join is done */
         printf("\n----\n%.*s", (int)sample->bytes, sample->text);
@@ -101,20 +106,22 @@ static void print_summary(const cop_live_sample *sample, const cop_metrics *m,
         fprintf(stderr, "[answer:%.*s]\n", (int)sample->answer_bytes, sample->answer);
     fprintf(stderr,
             "[%llu tokens, longest thread %llu, %llu steps, %llu forks, stop: %s, %.1f tokens/s, "
-            "first token after %.0f ms]\n",
+            "first token after %.0f ms%s%s]\n",
             (unsigned long long)m->tokens_total, (unsigned long long)m->tokens_longest_thread,
             (unsigned long long)m->steps_forward, (unsigned long long)m->forks,
             cop_stop_name(sample->stop), (double)m->tokens_total / ((double)m->wall_ns / 1e9),
-            (double)m->ttft_ns / 1e6);
+            (double)m->ttft_ns / 1e6, strcmp(clock, "wall") == 0 ? "" : "; times are ",
+            strcmp(clock, "wall") == 0 ? "" : clock);
 }
 
-cop_status cop_run_output_finish(cop_run_output *output, const cop_job *job,
-                                 const cop_token_ids *prompt, const cop_live *live,
-                                 const cop_metrics *metrics) {
+cop_status cop_run_output_finish(cop_run_output *output, cop_job *job, const cop_token_ids *prompt,
+                                 const cop_live *live, const cop_metrics *metrics) {
     if (output->json)
         return print_json(job, prompt, live, metrics);
     cop_live_sample sample = cop_live_sample_read(live, 0);
+    const cop_job_device *device;
+    COP_TRY(cop_job_device_of(job, &device));
     cop_status status = output->tree ? cop_live_tree_finish(output->tree) : COP_OK;
-    print_summary(&sample, metrics, output);
+    print_summary(&sample, metrics, device->clock, output);
     return status;
 }

@@ -15,6 +15,5 @@ typedef struct cop_run_output {
 void cop_run_output_listen(void *output, const cop_live_event *event);
 
 /* After the run, an interrupted one included. */
-cop_status cop_run_output_finish(cop_run_output *output, const cop_job *job,
-                                 const cop_token_ids *prompt, const cop_live *live,
-                                 const cop_metrics *metrics);
+cop_status cop_run_output_finish(cop_run_output *output, cop_job *job, const cop_token_ids *prompt,
+                                 const cop_live *live, const cop_metrics *metrics);

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/sha256.h"
 #include "config/paths.h"
+#include "job/job_internal.h"
 
 cop_status cop__bench_keep_text(cop_bench_config *c, const char *text, const char **out) {
     *out = cop_arena_strndup(c->arena, text, strlen(text));
@@ -24,6 +25,21 @@ cop_status cop__bench_keep_path(cop_bench_config *c, const char *config, const c
     return cop__bench_keep_text(c, path, out);
 }
 
+static cop_status read_device(cop_bench_config *c, const cop_json *root) {
+    static const char *const products[] = {"default", "invariant", "fast", NULL};
+    cop_backend_choice *on = &c->job.on;
+    const char *name = NULL;
+    uint32_t mode = COP_PRODUCTS_DEFAULT;
+    COP_TRY(cop_json_text(root, "backend", COP_JSON_OPTIONAL, &name));
+    if (name)
+        COP_TRY(cop__bench_keep_text(c, name, &on->name));
+    COP_TRY(cop_json_choice(root, "products", products, COP_JSON_OPTIONAL, &mode));
+    on->products = (cop_products_mode)mode;
+    COP_TRY(cop_json_u32(root, "device", 0, 1023, COP_JSON_OPTIONAL, &on->device));
+    COP_TRY(cop_json_bool(root, "eager", COP_JSON_OPTIONAL, &on->eager));
+    return cop_json_u32(root, "time_every", 0, 1u << 20, COP_JSON_OPTIONAL, &on->time_every);
+}
+
 static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
     cop_job_options *job = &c->job;
     cop_job_options_default(job);
@@ -39,6 +55,8 @@ static cop_status read_job(cop_bench_config *c, const char *path, const cop_json
     }
     const char *compute = NULL;
     COP_TRY(cop_json_text(root, "compute", COP_JSON_OPTIONAL, &compute));
+    COP_TRY(read_device(c, root));
+    job->arith = cop_job_arith_default(&job->on);
     if (compute && cop_arith_parse(compute, &job->arith) != COP_OK)
         return cop_json_fail(root, "compute", "use f32, bf16, native-f32 or native-a8");
     COP_TRY(cop_json_u32(root, "threads", 0, 1024, COP_JSON_OPTIONAL, &job->n_threads));
@@ -83,10 +101,17 @@ static cop_status read_methods(const cop_json *joins, cop_bench_replay *out) {
 
 static cop_status read_replay(cop_bench_config *c, const char *path, const cop_json *object,
                               cop_bench_replay *out) {
-    COP_TRY(COP_JSON_ONLY(object, "trajectories", "ids", "joins"));
-    COP_TRY(cop__bench_keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED,
-                                 &out->trajectories));
-    cop_json ids, joins;
+    COP_TRY(COP_JSON_ONLY(object, "trajectories", "grid", "ids", "joins"));
+    cop_json grid, ids, joins;
+    COP_TRY(cop_json_object(object, "grid", COP_JSON_OPTIONAL, &grid));
+    if (!grid.value)
+        COP_TRY(cop__bench_keep_path(c, path, object, "trajectories", COP_JSON_REQUIRED,
+                                     &out->trajectories));
+    else if (cop_json_has(object, "trajectories") || cop_json_has(object, "ids"))
+        return cop_json_fail(object, "grid",
+                             "makes the trees: leave out \"trajectories\" and \"ids\"");
+    else
+        COP_TRY(cop__bench_grid_read(c, &grid, &out->grid));
     COP_TRY(cop_json_array(object, "ids", COP_JSON_OPTIONAL, &ids));
     COP_TRY(cop_json_array(object, "joins", COP_JSON_OPTIONAL, &joins));
     out->n_ids = (uint32_t)cop_json_count(&ids);
@@ -165,8 +190,9 @@ static cop_status read_problem_sets(cop_bench_config *c, const char *path,
 }
 
 static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
-    COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "page_tokens",
-                          "pages", "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
+    COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "backend",
+                          "products", "device", "eager", "time_every", "page_tokens", "pages",
+                          "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
                           "allow_extrapolation", "replay", "samples", "problems"));
     COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
     COP_TRY(cop__bench_keep_text(c, c->name, &c->name));
@@ -235,10 +261,15 @@ cop_job_options *cop_bench_config_job(cop_bench_config *c) {
     return &c->job;
 }
 
+bool cop_bench_config_names(const cop_bench_config *c, const char *key) {
+    return json_object_get(c->source, key) != NULL;
+}
+
 static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay *r,
                               cop_buffer *out) {
     cop_trajectories *set;
-    COP_TRY(cop_trajectories_read(r->trajectories, &set));
+    char hash[COP_SHA256_HEX_BYTES];
+    COP_TRY(cop__replay_trees(r->trajectories, r->grid, &set, hash));
     cop_status status = COP_OK;
     uint32_t n = r->n_ids ? r->n_ids : set->count;
     for (uint32_t i = 0; i < n && status == COP_OK; i++) {
@@ -268,13 +299,23 @@ static json_t *hash_of(const char *path) {
     return json_string(cop_sha256_of_file(path, hex) == COP_OK ? hex : "missing");
 }
 
+static json_t *hash_of_trees(const cop_bench_replay *replay) {
+    char hex[COP_SHA256_HEX_BYTES];
+    cop_trajectories *set = NULL;
+    if (!replay->grid)
+        return hash_of(replay->trajectories);
+    const bool made = cop_tree_grid_read(replay->grid, &set, hex) == COP_OK;
+    cop_trajectories_destroy(set);
+    return json_string(made ? hex : "missing");
+}
+
 json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_t *out = json_deep_copy(c->source);
     if (!out)
         return NULL;
     json_t *trajectories = json_array(), *sets = json_array();
     for (uint32_t i = 0; i < c->n_replays; i++)
-        json_array_append_new(trajectories, hash_of(c->replays[i].trajectories));
+        json_array_append_new(trajectories, hash_of_trees(&c->replays[i]));
     for (uint32_t i = 0; i < c->n_problems; i++)
         json_array_append_new(sets, hash_of(c->problems[i].set));
     json_object_set_new(out, "trajectories_sha256", trajectories);
@@ -286,6 +327,12 @@ json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));
     json_object_set_new(out, "page_tokens", json_integer(c->job.page_tokens));
     json_object_set_new(out, "threads", json_integer(c->job.n_threads));
+    const cop_backend_choice *on = &c->job.on;
+    json_object_set_new(out, "backend", json_string(cop_backend_choice_name(on)));
+    json_object_set_new(out, "products", json_string(cop_products_mode_name(on->products)));
+    json_object_set_new(out, "device", json_integer(on->device));
+    json_object_set_new(out, "eager", json_boolean(on->eager));
+    json_object_set_new(out, "time_every", json_integer(on->time_every));
     json_object_set_new(out, "model_missing", json_boolean(c->model_missing));
     return out;
 }

@@ -2,10 +2,13 @@
  *
  * {"name": "quickstart",
  *  "model": "../../models/X.gguf", "random": "../models/X.json"  (used when the model is absent),
- *  "compute": "native", "threads": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
+ *  "compute": "native", "threads": 0, "backend": "cpu", "products": "default", "device": 0,
+ *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
- *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch",
- * ..]}], "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,
+ *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch"]},
+ *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8], "branch_tokens": 32},
+ *               "joins": ["flattened", "stitch"]}],
+ *  "samples": [{"name": "sum", "prompt": "..", "chat": true, "n": 16, "max_tokens": 64,
  *               "temperature": 0.8, "top_k": 0, "top_p": 1, "min_p": 0,
  *               "prune": {"budget_tokens": 0, "first_finisher": false, "window": 32, "warmup": 4,
  *                         "keep_percent": 90}}],
@@ -16,17 +19,19 @@
  *       "max_tokens": 0, "prune": {"budget_tokens": 400, "window": 16, "warmup": 50,
  *       "keep_percent": 90}, "join_policy": {"quorum": 1, "finisher": "success",
  *       "deadline_tokens": 0, "losers": "drop"}}]}]}
- * finisher: "success" or "any"; losers: "drop" or "keep_partial". A dialect is a name, or a file
- * when it holds a '/' or ends in .json. Paths are relative to the config file. Unknown keys are
- * errors.
+ * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
+ * A dialect is a name, or a file when it holds a '/' or ends in .json. Paths are relative to the
+ * config file. Unknown keys are errors.
  */
 #pragma once
 
 #include "config/json.h"
 #include "job/job.h"
+#include "job/tree_grid.h"
 
 typedef struct cop_bench_replay {
-    const char *trajectories;
+    const char *trajectories; /* NULL: the grid */
+    const cop_tree_grid *grid;
     const char **ids;
     uint32_t n_ids;
     cop_method methods[COP_METHOD_COUNT];
@@ -53,6 +58,10 @@ cop_status cop__bench_keep_text(cop_bench_config *config, const char *text, cons
 /* `path` is the config's own; *out stays as it is when an optional key is missing. */
 cop_status cop__bench_keep_path(cop_bench_config *config, const char *path, const cop_json *object,
                                 const char *key, cop_json_presence presence, const char **out);
+
+/* The "grid" of a replay, kept in the config's arena. */
+cop_status cop__bench_grid_read(cop_bench_config *config, const cop_json *object,
+                                const cop_tree_grid **out);
 
 /* One item of "problems". */
 cop_status cop__bench_problems_read(cop_bench_config *config, const char *path,

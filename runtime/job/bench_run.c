@@ -8,6 +8,7 @@ static cop_status run_all(const cop_bench_config *c, cop_job *job, cop_results *
     for (uint32_t i = 0; i < c->n_replays; i++) {
         const cop_bench_replay *r = &c->replays[i];
         cop_replay_job replay = {.trajectories = r->trajectories,
+                                 .grid = r->grid,
                                  .ids = r->ids,
                                  .n_ids = r->n_ids,
                                  .n_methods = r->n_methods,

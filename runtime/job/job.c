@@ -14,6 +14,10 @@ void cop_job_options_default(cop_job_options *options) {
     *options = (cop_job_options){.arith = COP_ARITH_NATIVE_A8, .page_tokens = 32, .seed = 1};
 }
 
+cop_arith cop_job_arith_default(const cop_backend_choice *on) {
+    return strcmp(cop_backend_choice_name(on), "cpu") == 0 ? COP_ARITH_NATIVE_A8 : COP_ARITH_BF16;
+}
+
 cop_status cop_job_create(const cop_job_options *options, cop_job **out) {
     if (!options->model == !options->random)
         return COP_FAIL(COP_ERR_USAGE, "name either a model file (--model) or a shape file for "
@@ -50,36 +54,13 @@ static uint32_t thread_count(const cop_job *job) {
     return sched_getaffinity(0, sizeof set, &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 1;
 }
 
-cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
-    char hash[65];
-    COP_TRY(cop_model_sha256(job->model, hash));
-    const cop_job_options *o = &job->options;
-    cop_isa isa;
-    COP_TRY(cop_isa_choose(o->isa, &isa));
-    double read_gbps, fma_gflops;
-    COP_TRY(cop_ceilings_measure(thread_count(job), &read_gbps, &fma_gflops));
-    uint32_t chunk = o->chunk_tokens ? o->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
-    *out = json_pack(
-        "{s:s, s:s, s:{s:s, s:s, s:b}, s:s, s:s, s:s, s:i, s:I, s:{s:i, s:i}, s:i, s:b, "
-        "s:{s:f, s:f}}",
-        "name", name, "clock", "wall", "model", "name", cop_model_name(job->model), "sha256", hash,
-        "random_weights", (int)cop_model_is_random(job->model), "arithmetic",
-        cop_arith_name(o->arith), "backend", o->backend ? o->backend : "cpu", "isa",
-        cop_isa_name(isa), "threads", (int)thread_count(job), "seed", (json_int_t)o->seed,
-        "chunk_rule", "tokens", (int)chunk, "tail_tokens",
-        (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
-        (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation, "ceilings",
-        "read_gbps", read_gbps, "fma_gflops", fma_gflops);
-    return *out ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a manifest");
-}
-
 static uint32_t group_of(const cop_job *job) {
     const cop_model_shape *shape = cop_model_shape_of(job->model);
     return shape->n_heads / shape->n_kv_heads;
 }
 
-cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
-                          cop_engine **out) {
+static cop_status create_engine(const cop_job *job, const cop_job_size *size,
+                                cop_timeline *timeline, bool profile, cop_engine **out) {
     const cop_job_options *o = &job->options;
     const cop_model_shape *shape = cop_model_shape_of(job->model);
     uint32_t page = o->page_tokens ? o->page_tokens : 32;
@@ -96,7 +77,14 @@ cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *
     if (pages > UINT32_MAX / page)
         return COP_FAIL(COP_ERR_CONFIG, "%s needs %llu pages", size->what,
                         (unsigned long long)pages);
-    cop_engine_options engine = {.backend = o->backend,
+    const cop_backend_choice *on = &o->on;
+    cop_engine_options engine = {.backend = on->name,
+                                 .products = on->products,
+                                 .device = on->device,
+                                 .eager = on->eager,
+                                 .time_every = on->time_every,
+                                 .profile_first = profile ? on->profile_first : 0,
+                                 .profile_last = profile ? on->profile_last : 0,
                                  .arith = o->arith,
                                  .n_threads = o->n_threads,
                                  .isa = o->isa,
@@ -117,24 +105,116 @@ cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *
     return cop_engine_create(job->model, &engine, out);
 }
 
+/* A backend's own words end with it, so they are copied; the names are constants. */
+static void note_device(cop_job *job, const cop_engine *engine) {
+    const cop_backend_ops *ops;
+    const cop_backend *backend = cop_engine_backend(engine, &ops);
+    job->device = (cop_job_device){.backend = ops->name,
+                                   .products = cop_products_mode_name(ops->products(backend)),
+                                   .clock = cop_backend_clock(ops)};
+    snprintf(job->device.text, sizeof job->device.text, "%s", ops->describe(backend));
+}
+
+static cop_status check_choice(const cop_job *job) {
+    const cop_backend_ops *ops;
+    return cop_backend_choice_find(&job->options.on, &ops);
+}
+
+cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
+                          cop_engine **out) {
+    COP_TRY(check_choice(job));
+    COP_TRY(create_engine(job, size, timeline, !job->profiled, out));
+    job->profiled = true;
+    note_device(job, *out);
+    return COP_OK;
+}
+
+cop_status cop_job_device_of(cop_job *job, const cop_job_device **out) {
+    *out = &job->device;
+    if (job->device.backend)
+        return COP_OK;
+    const cop_job_size small = {
+        .tokens = 64, .segments = 4, .branches = 4, .positions = 1, .what = "a token"};
+    cop_engine *engine = NULL;
+    COP_TRY(check_choice(job));
+    COP_TRY(create_engine(job, &small, NULL, false, &engine));
+    note_device(job, engine);
+    cop_engine_destroy(engine);
+    return COP_OK;
+}
+
+int cop__job_describe_device(const cop_job *job, json_t *object) {
+    const cop_backend_choice *on = &job->options.on;
+    int failed = json_object_set_new(object, "backend", json_string(job->device.backend));
+    failed |= json_object_set_new(object, "device", json_string(job->device.text));
+    failed |= json_object_set_new(object, "products", json_string(job->device.products));
+    failed |= json_object_set_new(object, "clock", json_string(job->device.clock));
+    failed |= json_object_set_new(object, "eager", json_boolean(on->eager));
+    return failed | json_object_set_new(object, "time_every", json_integer(on->time_every));
+}
+
+cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
+    char hash[65];
+    const cop_job_device *device;
+    COP_TRY(cop_job_device_of(job, &device));
+    COP_TRY(cop_model_sha256(job->model, hash));
+    const cop_job_options *o = &job->options;
+    cop_isa isa;
+    COP_TRY(cop_isa_choose(o->isa, &isa));
+    uint32_t chunk = o->chunk_tokens ? o->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
+    json_t *manifest = json_pack(
+        "{s:s, s:{s:s, s:s, s:b}, s:s, s:s, s:i, s:I, s:{s:i, s:i}, s:i, s:b}", "name", name,
+        "model", "name", cop_model_name(job->model), "sha256", hash, "random_weights",
+        (int)cop_model_is_random(job->model), "arithmetic", cop_arith_name(o->arith), "isa",
+        cop_isa_name(isa), "threads", (int)thread_count(job), "seed", (json_int_t)o->seed,
+        "chunk_rule", "tokens", (int)chunk, "tail_tokens",
+        (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
+        (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation);
+    int failed = !manifest || cop__job_describe_device(job, manifest);
+    if (!failed && strcmp(device->backend, "cpu") == 0) {
+        double read_gbps, fma_gflops;
+        cop_status status = cop_ceilings_measure(thread_count(job), &read_gbps, &fma_gflops);
+        if (status != COP_OK) {
+            json_decref(manifest);
+            return status;
+        }
+        failed = json_object_set_new(
+            manifest, "ceilings",
+            json_pack("{s:f, s:f}", "read_gbps", read_gbps, "fma_gflops", fma_gflops));
+    }
+    if (!failed) {
+        *out = manifest;
+        return COP_OK;
+    }
+    json_decref(manifest);
+    return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a manifest");
+}
+
 json_t *cop__job_identity(const cop_job *job, const char *group, const char *problem,
                           const char *method, json_t *work) {
     const cop_job_options *o = &job->options;
-    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i}", "work", work, "group",
-                     group, "problem", problem, "method", method, "model",
-                     cop_model_name(job->model), "arithmetic", cop_arith_name(o->arith), "seed",
-                     (json_int_t)o->seed, "page_tokens", (int)o->page_tokens, "chunk_tokens",
-                     (int)o->chunk_tokens, "tail_tokens", (int)o->chunk_tail_tokens);
+    json_t *identity = json_pack(
+        "{s:o, s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i}", "work", work, "group", group,
+        "problem", problem, "method", method, "model", cop_model_name(job->model), "arithmetic",
+        cop_arith_name(o->arith), "seed", (json_int_t)o->seed, "page_tokens", (int)o->page_tokens,
+        "chunk_tokens", (int)o->chunk_tokens, "tail_tokens", (int)o->chunk_tail_tokens);
+    if (identity && cop__job_describe_device(job, identity) == 0)
+        return identity;
+    json_decref(identity);
+    return NULL;
 }
 
 cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,
                                 const cop_metrics *metrics, const cop_timeline *timeline) {
-    if (!record)
+    if (!record || cop__job_describe_device(cell->job, record) != 0)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a result");
     cop_status status = COP_OK;
     if (cell->results) {
-        char title[160];
-        snprintf(title, sizeof title, "%.70s, %.70s", cell->problem, cell->method);
+        char title[192];
+        const char *clock = cell->job->device.clock;
+        const bool measured = strcmp(clock, "wall") == 0;
+        snprintf(title, sizeof title, "%s%s%.70s, %.70s", measured ? "" : clock,
+                 measured ? "" : ": ", cell->problem, cell->method);
         if (timeline && cell->repeat == 0)
             status = cop_results_trace(cell->results, cell->key, title, timeline);
         if (status == COP_OK)

@@ -12,6 +12,8 @@
 #include <stdint.h>
 
 #include "backend/arith.h"
+#include "backend/choice.h"
+#include "job/tree_grid.h"
 #include "measure/results.h"
 #include "model/model.h"
 #include "reason/driver_live.h"
@@ -22,7 +24,7 @@ typedef struct cop_job_options {
     const char *model;  /* a GGUF file, or NULL */
     const char *random; /* a shape file: random weights, or NULL */
     cop_arith arith;
-    const char *backend; /* NULL: cpu */
+    cop_backend_choice on; /* steps under the profiler are those of the job's first engine */
     const char *isa;
     uint32_t n_threads;
     uint32_t page_tokens; /* 0: 32 */
@@ -36,6 +38,8 @@ typedef struct cop_job_options {
 } cop_job_options;
 
 void cop_job_options_default(cop_job_options *options);
+/* The arithmetic of a run that names none: native-a8 is the CPU's own. */
+cop_arith cop_job_arith_default(const cop_backend_choice *on);
 
 /* What is being done, for a progress line: done of total cells, and what comes next. */
 typedef void cop_job_progress(void *context, uint32_t done, uint32_t total, const char *what);
@@ -47,8 +51,19 @@ cop_status cop_job_create(const cop_job_options *options, cop_job **out);
 void cop_job_destroy(cop_job *job);
 const cop_model *cop_job_model(const cop_job *job);
 
-/* What every manifest says of a job: model, hash, arithmetic, chunk rule, seed, threads, and the
- * machine's ceilings (read bandwidth, FMA rate), which are measured here. New object. */
+/* What the work runs on, as the backend itself tells it. Known from the job's first engine on;
+ * asked for before, a small one is made for it, so that a backend that cannot run here is refused
+ * before anything is written. */
+enum { COP_DEVICE_TEXT_BYTES = 192 };
+typedef struct cop_job_device {
+    const char *backend, *products, *clock; /* clock: cop_backend_clock */
+    char text[COP_DEVICE_TEXT_BYTES];
+} cop_job_device;
+cop_status cop_job_device_of(cop_job *job, const cop_job_device **out);
+
+/* What every manifest says of a job: model, hash, arithmetic, chunk rule, seed, threads, the device
+ * and how it is used; on cpu the machine's ceilings (read bandwidth, FMA rate), which are measured
+ * here. New object. */
 cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out);
 
 /* An engine for work of this size. The caller destroys it, before the job. */
@@ -79,8 +94,9 @@ cop_status cop_method_parse(const char *name, cop_method *out);
 typedef void cop_job_listener(void *context, const json_t *record, const cop_metrics *metrics);
 
 typedef struct cop_replay_job {
-    const char *trajectories; /* a JSONL file */
-    const char *const *ids;   /* only these, in this order; n_ids = 0: all */
+    const char *trajectories;  /* a JSONL file, or NULL: */
+    const cop_tree_grid *grid; /* trees made from numbers */
+    const char *const *ids;    /* only these, in this order; n_ids = 0: all */
     uint32_t n_ids;
     cop_method methods[COP_METHOD_COUNT];
     uint32_t n_methods;
@@ -167,6 +183,8 @@ void cop_bench_config_destroy(cop_bench_config *config);
 cop_job_options *
 cop_bench_config_job(cop_bench_config *config); /* may be overridden before a run */
 json_t *cop_bench_config_resolved(const cop_bench_config *config); /* new object */
+/* Does it say so itself, at its top? */
+bool cop_bench_config_names(const cop_bench_config *config, const char *key);
 /* Lists what would run, a line each, without opening the model. */
 cop_status cop_bench_config_list(const cop_bench_config *config, cop_buffer *out);
 

@@ -83,7 +83,8 @@ static cop_status run_cell(problems_run *run, uint32_t m, uint32_t at_once, uint
     const cop_problems_job *what = run->what;
     char problem[96];
     snprintf(problem, sizeof problem, "%.70s x %u", what->name, at_once);
-    cop__job_cell line = {.problem = problem,
+    cop__job_cell line = {.job = run->job,
+                          .problem = problem,
                           .method = what->methods[m].name,
                           .repeat = repeat,
                           .results = what->results,
@@ -213,7 +214,10 @@ cop_status cop_job_problems_check(cop_job *job, const cop_problems_job *what) {
 
 cop_status cop_job_problems(cop_job *job, const cop_problems_job *what) {
     problems_run run = {.job = job, .what = what};
+    const cop_job_device *device; /* stands in every cell's key, before its engine is made */
     cop_status status = prepare(&run);
+    if (status == COP_OK)
+        status = cop_job_device_of(job, &device);
     if (status == COP_OK)
         status = run_cells(&run);
     release(&run);

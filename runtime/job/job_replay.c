@@ -33,6 +33,14 @@ cop_status cop_method_parse(const char *name, cop_method *out) {
                     name);
 }
 
+cop_status cop__replay_trees(const char *path, const cop_tree_grid *grid, cop_trajectories **out,
+                             char sha256[COP_SHA256_HEX_BYTES]) {
+    if (grid)
+        return cop_tree_grid_read(grid, out, sha256);
+    COP_TRY(cop_sha256_of_file(path, sha256));
+    return cop_trajectories_read(path, out);
+}
+
 typedef struct replay_run {
     cop_job *job;
     const cop_replay_job *what;
@@ -57,8 +65,8 @@ static cop_status choose(replay_run *run) {
                 run->chosen[i] = &run->set->list[k];
         }
         if (!run->chosen[i])
-            return COP_FAIL(COP_ERR_CONFIG, "%s holds no trajectory \"%s\"", what->trajectories,
-                            what->ids[i]);
+            return COP_FAIL(COP_ERR_CONFIG, "%s holds no trajectory \"%s\"",
+                            what->grid ? "the grid" : what->trajectories, what->ids[i]);
     }
     run->n_chosen = n;
     return COP_OK;
@@ -148,7 +156,8 @@ static cop_status check_work(const cop_trajectory *t, cop_method method, const c
 static cop_status run_cell(replay_run *run, const cop_trajectory *t, cop_method method,
                            uint32_t repeat) {
     const cop_replay_job *what = run->what;
-    cop__job_cell cell = {.problem = t->id,
+    cop__job_cell cell = {.job = run->job,
+                          .problem = t->id,
                           .method = cop_method_name(method),
                           .repeat = repeat,
                           .results = what->results,
@@ -205,8 +214,7 @@ static cop_status run_cells(replay_run *run) {
 
 static cop_status prepare(replay_run *run) {
     const cop_model *model = run->job->model;
-    COP_TRY(cop_trajectories_read(run->what->trajectories, &run->set));
-    COP_TRY(cop_sha256_of_file(run->what->trajectories, run->file_hash));
+    COP_TRY(cop__replay_trees(run->what->trajectories, run->what->grid, &run->set, run->file_hash));
     COP_TRY(choose(run));
     COP_TRY(cop_trajectories_tokenize(run->set, cop_model_tokenizer(model),
                                       cop_model_shape_of(model)->vocab, run->job->options.seed));

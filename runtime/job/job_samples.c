@@ -221,7 +221,8 @@ static json_t *describe(const samples_run *run, uint32_t row, double threshold) 
 
 static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
     const cop_samples_job *what = run->what;
-    cop__job_cell cell = {.problem = what->name,
+    cop__job_cell cell = {.job = run->job,
+                          .problem = what->name,
                           .method = rows[row],
                           .repeat = repeat,
                           .results = what->results,

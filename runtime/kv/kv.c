@@ -41,14 +41,15 @@ static cop_status tables_create(cop_kv *kv) {
     kv->hash_mask = buckets - 1;
     kv->segments = cop_calloc(o->max_segments, sizeof *kv->segments);
     kv->segment_state = cop_calloc(o->max_segments, sizeof *kv->segment_state);
+    kv->segments_ahead = cop_calloc(o->max_segments, sizeof *kv->segments_ahead);
     kv->free_segments = cop_calloc(o->max_segments, sizeof *kv->free_segments);
     kv->nodes = cop_calloc(o->max_nodes, sizeof *kv->nodes);
     kv->free_nodes = cop_calloc(o->max_nodes, sizeof *kv->free_nodes);
     kv->path = cop_calloc(o->max_nodes, sizeof *kv->path);
     kv->hash = cop_calloc(buckets, sizeof *kv->hash);
     kv->scratch = cop_calloc(max3(o->n_pages, o->max_nodes, o->max_segments), sizeof *kv->scratch);
-    if (!kv->segments || !kv->segment_state || !kv->free_segments || !kv->nodes ||
-        !kv->free_nodes || !kv->path || !kv->hash || !kv->scratch)
+    if (!kv->segments || !kv->segment_state || !kv->segments_ahead || !kv->free_segments ||
+        !kv->nodes || !kv->free_nodes || !kv->path || !kv->hash || !kv->scratch)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u segments and %u view nodes",
                         o->max_segments, o->max_nodes);
     return COP_OK;
@@ -64,6 +65,8 @@ cop_status cop_kv_create(const cop_kv_options *options, cop_kv **out) {
     cop_status status = tables_create(kv);
     if (status == COP_OK)
         status = cop__pool_create(kv);
+    if (status == COP_OK)
+        status = cop__changes_create(kv);
     if (status != COP_OK) {
         cop_kv_destroy(kv);
         return status;
@@ -95,8 +98,10 @@ void cop_kv_destroy(cop_kv *kv) {
     if (!kv)
         return;
     cop__pool_destroy(kv);
+    cop__changes_destroy(kv);
     cop_free(kv->segments);
     cop_free(kv->segment_state);
+    cop_free(kv->segments_ahead);
     cop_free(kv->free_segments);
     cop_free(kv->nodes);
     cop_free(kv->free_nodes);
@@ -119,19 +124,34 @@ static cop_status open_node_check(const cop_kv *kv, cop_node node, const char *w
     return COP_OK;
 }
 
+/* Pages that the node's segment may hold with so many tokens, those up to its chunk's end ahead. */
+static uint32_t pages_ahead_most(const cop_kv *kv, cop_node node, uint32_t tokens) {
+    if (!kv->options.pages_ahead || tokens == 0)
+        return 0;
+    const uint64_t pages =
+        (cop__chunk_room(kv, node, tokens) + kv->options.page_tokens - 1) / kv->options.page_tokens;
+    return pages < kv->options.n_pages ? (uint32_t)pages : kv->options.n_pages;
+}
+
 cop_status cop_kv_append(cop_kv *kv, cop_node node, uint32_t tokens) {
     COP_TRY(open_node_check(kv, node, "append"));
     const uint32_t segment = kv->nodes[node].segment;
     const uint64_t length = (uint64_t)kv->segments[segment].tokens + tokens;
+    const cop__segment *state = &kv->segment_state[segment];
+    const uint32_t free = kv->n_free_pages + kv->n_pages_ahead;
     const uint64_t need = (length + kv->options.page_tokens - 1) / kv->options.page_tokens -
-                          kv->segment_state[segment].pages;
-    if (need > kv->n_free_pages)
+                          (state->pages - state->ahead);
+    if (need > free)
         return COP_FAIL(COP_ERR_NO_PAGES, "need %llu pages, %u of %u are free",
-                        (unsigned long long)need, kv->n_free_pages, kv->options.n_pages);
+                        (unsigned long long)need, free, kv->options.n_pages);
     if (kv->nodes[node].view_tokens + length > COP__VIEW_TOKENS_MAX)
         return COP_FAIL(COP_ERR_NO_ROOM, "a view would hold more than 2^32 tokens");
-    cop__pool_grow(kv, segment, cop__pages_for(kv, length));
+    if (need)
+        cop__ahead_grow(kv, segment, cop__pages_for(kv, length),
+                        pages_ahead_most(kv, node, (uint32_t)length));
     kv->segments[segment].tokens = (uint32_t)length;
+    if (tokens)
+        cop__change_segment(kv, segment);
     kv->tokens_held += tokens;
     return COP_OK;
 }
@@ -143,16 +163,26 @@ cop_status cop_kv_retract(cop_kv *kv, cop_node node, uint32_t tokens) {
         return COP_FAIL(COP_ERR_INTERNAL, "kv retract: %u tokens from a segment of %u", tokens,
                         kv->segments[segment].tokens);
     kv->segments[segment].tokens -= tokens;
+    if (tokens)
+        cop__change_segment(kv, segment);
     kv->tokens_held -= tokens;
-    cop__pool_shrink(kv, segment, cop__pages_for(kv, kv->segments[segment].tokens));
+    const uint32_t left = kv->segments[segment].tokens;
+    cop__ahead_keep(kv, segment, cop__pages_for(kv, left), pages_ahead_most(kv, node, left));
     return COP_OK;
+}
+
+void cop__segment_close(cop_kv *kv, uint32_t segment) {
+    const uint32_t pages = cop__pages_for(kv, kv->segments[segment].tokens);
+    cop__ahead_keep(kv, segment, pages, pages);
+    kv->segment_state[segment].open = false;
+    kv->n_open--;
 }
 
 void cop_kv_seal(cop_kv *kv, cop_node node) {
     if (!cop__node_live(kv, node))
         cop__misuse(kv, "seal of a node that does not exist", node);
-    else if (node != 0)
-        kv->segment_state[kv->nodes[node].segment].open = false;
+    else if (!cop__node_sealed(kv, node))
+        cop__segment_close(kv, kv->nodes[node].segment);
 }
 
 cop_node_info cop_kv_node(const cop_kv *kv, cop_node node) {
@@ -195,9 +225,11 @@ cop_node cop_kv_next_sibling(const cop_kv *kv, cop_node node) {
 cop_kv_stats cop_kv_stats_read(const cop_kv *kv) {
     return (cop_kv_stats){
         .pages_total = kv->options.n_pages,
-        .pages_free = kv->n_free_pages,
-        .pages_held = kv->options.n_pages - kv->n_free_pages,
+        .pages_free = kv->n_free_pages + kv->n_pages_ahead,
+        .pages_held = kv->options.n_pages - kv->n_free_pages - kv->n_pages_ahead,
         .pages_peak = kv->pages_peak,
+        .pages_ahead = kv->n_pages_ahead,
+        .given_back = kv->given_back,
         .segments_held = kv->options.max_segments - kv->n_free_segments,
         .nodes_held = kv->options.max_nodes - 1 - kv->n_free_nodes,
         .tokens_held = kv->tokens_held,
@@ -205,5 +237,5 @@ cop_kv_stats cop_kv_stats_read(const cop_kv *kv) {
 }
 
 void cop_kv_peak_reset(cop_kv *kv) {
-    kv->pages_peak = kv->options.n_pages - kv->n_free_pages;
+    kv->pages_peak = kv->options.n_pages - kv->n_free_pages - kv->n_pages_ahead;
 }

@@ -38,6 +38,10 @@ typedef struct cop_kv_options {
     uint32_t max_segments;
     uint32_t max_nodes;                       /* the root included */
     uint32_t chunk_tokens, chunk_tail_tokens; /* the chunk rule (C, W) of plan.h; multiples of 64 */
+    /* An open segment takes the pages up to the end of its chunk when it takes its first one there,
+     * while enough are free: then its words of the page table change only where it enters a chunk.
+     * Pages taken ahead count as free, and are given back when anyone needs them. */
+    bool pages_ahead;
 } cop_kv_options;
 
 typedef struct cop_kv cop_kv;
@@ -86,12 +90,27 @@ const cop_segment *cop_kv_segments(const cop_kv *kv); /* [max_segments] */
 const uint32_t *cop_kv_page_table(const cop_kv *kv);
 uint32_t cop_kv_page_table_capacity(const cop_kv *kv);
 
+/* What changed in the two tables since the last clear, for whoever keeps a copy of them: O(1) a
+ * change, and never more than one range for each segment, so nothing overflows. Freed segments and
+ * freed words of the page table need not be listed: nobody reads them. A plan on this kv hands the
+ * lists out and clears them (cop_plan_view, cop_plan_changes_clear). */
+typedef struct cop_kv_changes {
+    const uint32_t *segments;      /* offset or length changed; each once */
+    const cop_table_range *ranges; /* of the page table; they never overlap */
+    uint32_t n_segments, n_ranges;
+    bool all; /* never cleared yet: copy both tables */
+} cop_kv_changes;
+cop_kv_changes cop_kv_changes_read(const cop_kv *kv);
+void cop_kv_changes_clear(cop_kv *kv);
+
 /* Depth-first order over the trie, for the plan. Children are kept in order of creation. */
 cop_node cop_kv_first_child(const cop_kv *kv, cop_node node);
 cop_node cop_kv_next_sibling(const cop_kv *kv, cop_node node);
 
 typedef struct cop_kv_stats {
     uint32_t pages_total, pages_free, pages_held, pages_peak;
+    uint32_t pages_ahead; /* of the free ones; taken ahead of need */
+    uint64_t given_back;  /* times that a segment had to give such pages back */
     uint32_t segments_held, nodes_held;
     uint64_t tokens_held; /* unique KV tokens */
 } cop_kv_stats;

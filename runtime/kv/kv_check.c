@@ -73,7 +73,8 @@ static cop_status check_nodes(const cop_kv *kv) {
 /* Two segments on one range would share pages: check_pages finds them. */
 static cop_status check_range(const cop_kv *kv, uint32_t s) {
     const cop__segment *state = &kv->segment_state[s];
-    if (state->pages != cop__pages_for(kv, kv->segments[s].tokens))
+    if (state->pages - state->ahead != cop__pages_for(kv, kv->segments[s].tokens) ||
+        (state->ahead && !state->open))
         return COP_FAIL(COP_ERR_INTERNAL, "kv: segment %u has %u tokens on %u pages", s,
                         kv->segments[s].tokens, state->pages);
     if (state->pages == 0) {
@@ -139,10 +140,51 @@ static cop_status check_ranges_free(const cop_kv *kv) {
     return COP_OK;
 }
 
+static cop_status check_ahead(const cop_kv *kv) {
+    uint32_t pages = 0, segments = 0, open = 0;
+    for (uint32_t s = 0; s < kv->options.max_segments; s++) {
+        const cop__segment *state = &kv->segment_state[s];
+        pages += state->ahead;
+        segments += state->ahead > 0;
+        open += state->open;
+        if (state->ahead &&
+            (state->ahead_at >= kv->n_segments_ahead || kv->segments_ahead[state->ahead_at] != s))
+            return COP_FAIL(COP_ERR_INTERNAL, "kv: segment %u holds pages ahead, unlisted", s);
+    }
+    if (pages != kv->n_pages_ahead || segments != kv->n_segments_ahead || open != kv->n_open)
+        return COP_FAIL(COP_ERR_INTERNAL,
+                        "kv: %u pages ahead in %u of %u open segments; %u, %u and %u counted",
+                        pages, segments, open, kv->n_pages_ahead, kv->n_segments_ahead, kv->n_open);
+    return COP_OK;
+}
+
+/* Listed words belong to the segment that they are listed for: so no two ranges overlap. */
+static cop_status check_changes(const cop_kv *kv) {
+    const cop__kv_changes *c = &kv->changes;
+    for (uint32_t i = 0; i < c->n_segments; i++)
+        if (c->segments[i] >= kv->options.max_segments || c->segment_at[c->segments[i]] != i)
+            return COP_FAIL(COP_ERR_INTERNAL, "kv: segment %u is listed twice as changed",
+                            c->segments[i]);
+    for (uint32_t i = 0; i < c->n_ranges; i++) {
+        const uint32_t s = c->range_segment[i];
+        const uint32_t begin = kv->segments[s].page_table_offset;
+        if (c->range_at[s] != i || c->ranges[i].n == 0 || c->ranges[i].first < begin ||
+            c->ranges[i].first + c->ranges[i].n > begin + kv->segment_state[s].pages)
+            return COP_FAIL(COP_ERR_INTERNAL,
+                            "kv: words %u + %u are listed as changed for segment %u, whose %u "
+                            "pages stand at %u",
+                            c->ranges[i].first, c->ranges[i].n, s, kv->segment_state[s].pages,
+                            begin);
+    }
+    return COP_OK;
+}
+
 cop_status cop_kv_check(const cop_kv *kv) {
     if (kv->misuse)
         return COP_FAIL(COP_ERR_INTERNAL, "kv: %s (node %u)", kv->misuse, kv->misuse_node);
     COP_TRY(check_nodes(kv));
     COP_TRY(check_pages(kv));
+    COP_TRY(check_ahead(kv));
+    COP_TRY(check_changes(kv));
     return check_ranges_free(kv);
 }

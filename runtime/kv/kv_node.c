@@ -81,10 +81,11 @@ static cop_node node_create(cop_kv *kv, cop_node parent, uint32_t segment) {
 }
 
 static void segment_destroy(cop_kv *kv, uint32_t segment) {
+    if (kv->segment_state[segment].open)
+        cop__segment_close(kv, segment);
     cop__pool_shrink(kv, segment, 0);
     kv->tokens_held -= kv->segments[segment].tokens;
     kv->segments[segment] = (cop_segment){0};
-    kv->segment_state[segment].open = false;
     kv->free_segments[kv->n_free_segments++] = segment;
 }
 
@@ -120,7 +121,9 @@ cop_status cop_kv_open(cop_kv *kv, cop_node parent, cop_node *out) {
                         kv->options.max_segments);
     const uint32_t segment = kv->free_segments[--kv->n_free_segments];
     kv->segments[segment] = (cop_segment){0};
+    cop__change_segment(kv, segment);
     kv->segment_state[segment] = (cop__segment){.size_class = COP__CLASS_NONE, .open = true};
+    kv->n_open++;
     const cop_node node = node_create(kv, parent, segment);
     kv->nodes[node].holders = 1;
     *out = node;

@@ -86,8 +86,11 @@ static void range_move(cop_kv *kv, uint32_t segment, uint32_t k, uint32_t keep) 
     const uint32_t old = kv->segments[segment].page_table_offset;
     if (keep)
         memcpy(kv->page_table + fresh, kv->page_table + old, keep * sizeof *kv->page_table);
+    cop__change_pages_end(kv, segment, 0);
     range_release(kv, segment);
     kv->segments[segment].page_table_offset = fresh;
+    cop__change_segment(kv, segment);
+    cop__change_pages(kv, segment, 0, keep);
     kv->segment_state[segment].size_class = k;
 }
 
@@ -98,11 +101,9 @@ void cop__pool_grow(cop_kv *kv, uint32_t segment, uint32_t pages) {
     if (state->size_class == COP__CLASS_NONE || pages > 1u << state->size_class)
         range_move(kv, segment, class_that_fits(pages), state->pages);
     uint32_t *table = kv->page_table + kv->segments[segment].page_table_offset;
+    cop__change_pages(kv, segment, state->pages, pages - state->pages);
     while (state->pages < pages)
         table[state->pages++] = kv->free_pages[--kv->n_free_pages];
-    const uint32_t held = kv->options.n_pages - kv->n_free_pages;
-    if (held > kv->pages_peak)
-        kv->pages_peak = held;
 }
 
 void cop__pool_shrink(cop_kv *kv, uint32_t segment, uint32_t pages) {
@@ -113,6 +114,7 @@ void cop__pool_shrink(cop_kv *kv, uint32_t segment, uint32_t pages) {
         kv->free_pages[kv->n_free_pages++] = table[last];
         table[last] = COP_PAGE_NONE;
     }
+    cop__change_pages_end(kv, segment, pages);
     if (pages == 0)
         range_release(kv, segment);
     else if (class_that_fits(pages) + 2 <= state->size_class)

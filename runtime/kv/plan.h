@@ -40,7 +40,8 @@ typedef struct cop_plan_options {
 
 typedef struct cop_plan cop_plan;
 
-cop_status cop_plan_create(const cop_plan_options *options, const cop_kv *kv, cop_plan **out);
+/* The plan reads the kv and writes nothing there but its list of changes. */
+cop_status cop_plan_create(const cop_plan_options *options, cop_kv *kv, cop_plan **out);
 void cop_plan_destroy(cop_plan *plan);
 
 /* A branch starts or stops decoding on `node` (its open segment). The plan holds no reference:
@@ -58,7 +59,8 @@ typedef struct cop_prefill_run {
 
 /* Brings the tables up to date for one step, after this step's tokens were appended to the kv.
  * decode_slot[i] takes part with activation row i, i < n_decode; other decode slots sit this one
- * out (their slots stay). Incremental: work is done for what changed. */
+ * out (their slots stay). Incremental: besides a look at each decode slot, work is done for what
+ * changed. */
 cop_status cop_plan_step(cop_plan *plan, const uint32_t *decode_slot, uint32_t n_decode,
                          const cop_prefill_run *runs, uint32_t n_runs);
 
@@ -69,7 +71,11 @@ cop_plan_tables cop_plan_view(const cop_plan *plan);
 
 /* The view's `changes` collect what happened since cop_plan_changes_clear, in the kv too: call it
  * once whoever keeps a copy has read them. Clearing moves `from` up to `to`, so a copy that missed
- * a turn sees that its own number is not `from` and copies everything. */
+ * a turn sees that its own number is not `from` and copies everything, and so it does where
+ * something changed between its turn and the clear. Where most of the plan changes, or more than
+ * its list can hold, each of its tables is listed from end to end; `all` is set until the first
+ * clear alone. Several plans on one kv clear its lists for one another, which costs the others a
+ * full copy. */
 void cop_plan_changes_clear(cop_plan *plan);
 cop_table_capacity cop_plan_capacity(const cop_plan *plan);
 
@@ -86,5 +92,12 @@ size_t cop_plan_normalise(const cop_plan_tables *tables, cop_plan_span *out, siz
 /* Counts since creation, so that tests and reports can tell an incremental step from a rebuild. */
 typedef struct cop_plan_stats {
     uint64_t steps, steps_unchanged, rebuilds, tiles_rewritten;
+    uint64_t tilings_searched; /* in O(slots) each; rebuilds are those that were taken */
+    uint64_t partials_moved, entries_moved; /* times that all moved together */
+    uint64_t changes_whole; /* times that every table was listed as changed from end to end */
 } cop_plan_stats;
 cop_plan_stats cop_plan_stats_read(const cop_plan *plan);
+
+/* After a step: recomputes what is kept from step to step; COP_ERR_INTERNAL with a message where it
+ * disagrees. For tests: it looks at everything. */
+cop_status cop_plan_check(cop_plan *plan);

@@ -50,14 +50,16 @@ void cop__prefill_take(cop_plan *plan, const cop_prefill_run *runs, uint32_t n_r
     }
 }
 
-bool cop__prefill_drop(cop_plan *plan) {
-    const bool any = plan->n_prefill_slots > 0;
+void cop__prefill_drop(cop_plan *plan) {
+    if (plan->n_prefill_slots == 0)
+        return;
     for (uint32_t i = plan->n_prefill_tiles; i-- > 0;)
         cop__tile_clear(plan, plan->tiles_end + i);
     for (uint32_t i = 0; i < plan->n_prefill_slots; i++)
-        plan->slots[plan->options.max_decode_slots + i] = (cop_slot){.row = -1};
+        plan->slots[plan->slots_end + i] = (cop_slot){.row = -1};
     plan->n_prefill_tiles = plan->n_prefill_slots = plan->n_limits = 0;
-    return any;
+    plan->epoch++;
+    plan->pending = true;
 }
 
 /* Whether a run should begin in the `room` places that the tile of the run before it has left: yes
@@ -82,7 +84,7 @@ static void place_run(cop_plan *plan, const cop_prefill_run *run, uint32_t *room
             plan->n_prefill_tiles++;
             *room = plan->options.tile_slots;
         }
-        const uint32_t slot = plan->options.max_decode_slots + plan->n_prefill_slots++;
+        const uint32_t slot = plan->slots_end + plan->n_prefill_slots++;
         plan->slots[slot] = (cop_slot){.row = run->row + (int32_t)i};
         plan->slot_state[slot] = (cop__plan_slot){.node = run->node, .limit = run->first + i + 1};
         cop__tile_put(plan, plan->tiles_end + plan->n_prefill_tiles - 1, slot);
@@ -98,6 +100,7 @@ cop_status cop__prefill_place(cop_plan *plan) {
             room = 0;
         place_run(plan, run, &room);
     }
+    cop__change(plan, COP_TABLE_SLOTS, plan->slots_end, plan->n_prefill_slots);
     for (uint32_t i = 0; i < plan->n_prefill_tiles; i++)
         COP_TRY(cop__walk_write(plan, plan->tiles_end + i));
     return COP_OK;

@@ -28,6 +28,7 @@ void cop__tile_put(cop_plan *plan, uint32_t tile, uint32_t slot) {
         plan->tiles[tile].n_slots = index + 1;
     plan->slot_state[slot].tile = tile;
     plan->slot_state[slot].index = index;
+    cop__change(plan, COP_TABLE_TILES, tile, 1);
 }
 
 static uint32_t tile_take(cop_plan *plan) {
@@ -78,17 +79,21 @@ void cop__slot_place(cop_plan *plan, uint32_t slot) {
     const cop_node node = plan->slot_state[slot].node;
     uint32_t tile = COP__NONE;
     for (cop_node at = node; at != 0; at = kv->nodes[at].parent) {
-        cop__plan_node *n = &plan->nodes[at];
-        if (n->below++ == 0) {
-            n->tokens = cop__node_tokens(kv, at);
-            plan->unique += n->tokens;
-            plan->bound += n->tokens;
+        if (plan->nodes[at].below++ == 0) {
+            plan->unique += cop__node_tokens(kv, at);
+            plan->bound += cop__node_tokens(kv, at);
         }
         if (tile == COP__NONE)
             tile = hint_find(plan, at);
     }
-    plan->slot_state[slot].next_on_node = plan->nodes[node].first_slot;
+    const uint32_t mate = plan->nodes[node].first_slot;
+    plan->slot_state[slot].next_on_node = mate;
     plan->nodes[node].first_slot = slot;
+    plan->watch[slot].segment = kv->nodes[node].segment;
+    plan->watch[slot].tokens =
+        mate == COP__NONE ? cop__node_tokens(kv, node) : plan->watch[mate].tokens;
+    for (uint32_t s = slot; s != COP__NONE; s = plan->slot_state[s].next_on_node)
+        plan->watch[s].end = 0;
 
     if (tile == COP__NONE)
         tile = tile_take(plan);
@@ -98,24 +103,27 @@ void cop__slot_place(cop_plan *plan, uint32_t slot) {
 }
 
 void cop__slot_take_out(cop_plan *plan, uint32_t slot) {
+    const cop_kv *kv = plan->kv;
     cop__plan_slot *state = &plan->slot_state[slot];
+    if (plan->watch[slot].tokens != cop__node_tokens(kv, state->node))
+        cop__node_account(plan, slot);
     uint32_t *link = &plan->nodes[state->node].first_slot;
     while (*link != slot)
         link = &plan->slot_state[*link].next_on_node;
     *link = state->next_on_node;
 
     uint64_t view = 0;
-    for (cop_node at = state->node; at != 0; at = plan->kv->nodes[at].parent) {
-        cop__plan_node *n = &plan->nodes[at];
-        view += n->tokens;
-        if (--n->below == 0)
-            plan->unique -= n->tokens;
+    for (cop_node at = state->node; at != 0; at = kv->nodes[at].parent) {
+        view += cop__node_tokens(kv, at);
+        if (--plan->nodes[at].below == 0)
+            plan->unique -= cop__node_tokens(kv, at);
     }
     plan->bound -= plan->bound < view ? plan->bound : view;
 
     cop__plan_tile *tile = &plan->tile_state[state->tile];
     tile->used &= ~(1ull << state->index);
     plan->tiles[state->tile].slot[state->index] = COP_SLOT_HOLE;
+    cop__change(plan, COP_TABLE_TILES, state->tile, 1);
     if (tile->used) {
         plan->tiles[state->tile].n_slots = 64 - (uint32_t)__builtin_clzll(tile->used);
         cop__tile_mark(plan, state->tile);
@@ -172,7 +180,7 @@ static bool end_is_better(const cop_plan *plan, uint32_t a, uint32_t b) {
 
 /* The least loads of any tiling into runs of the depth-first order; the tile that ends before slot
  * i starts at from[i]. Slots with nothing in common never share a tile: it would save nothing. */
-static uint64_t best_tiling(cop_plan *plan, uint32_t *out_n) {
+uint64_t cop__tiling_search(cop_plan *plan, uint32_t *out_n) {
     const uint32_t n = depth_first(plan);
     uint32_t head = 0, tail = 0; /* the sliding window's candidates, best first */
     plan->cost_to[0] = 0;
@@ -202,6 +210,8 @@ static void count_tile(cop_plan *plan, uint32_t tile) {
 
 /* Makes all tiles from the best tiling that was just computed for n slots. */
 static void retile(cop_plan *plan, uint32_t n) {
+    plan->items_stale = true;
+    cop__change_all(plan);
     for (uint32_t tile = 0; tile < plan->tiles_end; tile++)
         cop__tile_clear(plan, tile);
     plan->n_free_tiles = plan->options.max_decode_slots;
@@ -230,8 +240,8 @@ static void retile(cop_plan *plan, uint32_t n) {
 
 void cop__tiles_rebuild(cop_plan *plan) {
     uint32_t n;
-    plan->bound = best_tiling(plan, &n);
-    plan->recount = false;
+    plan->bound = cop__tiling_search(plan, &n);
+    plan->stats.tilings_searched++;
     retile(plan, n);
 }
 
@@ -239,16 +249,13 @@ void cop__tiles_balance(cop_plan *plan) {
     for (uint32_t i = 0; i < plan->n_dirty; i++)
         if (plan->tile_state[plan->dirty[i]].used)
             count_tile(plan, plan->dirty[i]);
-    if (plan->recount)
-        for (uint32_t tile = 0; tile < plan->tiles_end; tile++)
-            count_tile(plan, tile);
-    plan->recount = false;
     if (plan->bound < plan->unique)
         plan->bound = plan->unique;
     if (4 * plan->loads <= 5 * plan->bound)
         return;
     uint32_t n;
-    plan->bound = best_tiling(plan, &n);
+    plan->bound = cop__tiling_search(plan, &n);
+    plan->stats.tilings_searched++;
     if (10 * plan->loads > 11 * plan->bound)
         retile(plan, n);
 }

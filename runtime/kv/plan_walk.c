@@ -150,6 +150,7 @@ static void range_unlink(cop_plan *plan, uint32_t tile) {
 
 void cop__range_release(cop_plan *plan, uint32_t tile) {
     cop__plan_tile *t = &plan->tile_state[tile];
+    cop__items_keep(plan, tile, 0);
     if (t->capacity) {
         range_unlink(plan, tile);
         if (plan->last_range == COP__NONE) {
@@ -159,7 +160,7 @@ void cop__range_release(cop_plan *plan, uint32_t tile) {
             plan->entries_end = last->first_entry + last->capacity;
         }
     }
-    t->capacity = t->n_entries = t->n_items = 0;
+    t->capacity = t->n_entries = 0;
 }
 
 static void ranges_compact(cop_plan *plan) {
@@ -177,6 +178,9 @@ static void ranges_compact(cop_plan *plan) {
         end += t->n_entries;
     }
     plan->entries_end = end;
+    plan->items_stale = true;
+    plan->stats.entries_moved++;
+    cop__change_all(plan);
 }
 
 /* Room for n entries of a tile, in place if they fit; else at the end, with some to grow into. */
@@ -231,8 +235,17 @@ static cop_status walk_count(cop_plan *plan, uint32_t tile, uint32_t *n_entries,
     return COP_OK;
 }
 
-static void walk_fill(cop_plan *plan, uint32_t tile) {
+static void limits_write(cop_plan *plan, const int32_t *limits, uint32_t n) {
+    memcpy(plan->limits + plan->n_limits, limits, n * sizeof *limits);
+    cop__change(plan, COP_TABLE_LIMITS, plan->n_limits, n);
+    plan->n_limits += n;
+}
+
+/* The first `standing` entries of the range are what the tile walked before: of these, only what
+ * differs is a change. */
+static void walk_fill(cop_plan *plan, uint32_t tile, uint32_t standing) {
     const cop__plan_tile *t = &plan->tile_state[tile];
+    uint8_t *changed = plan->entry_changed;
     for (cop_node node = walk_next(plan, 0); node != 0; node = walk_next(plan, node)) {
         for (piece p = piece_first(plan->kv, node); p.first < p.end; p = piece_next(plan->kv, p)) {
             int32_t limits[COP_TILE_SLOTS_MAX] = {0};
@@ -241,32 +254,48 @@ static void walk_fill(cop_plan *plan, uint32_t tile) {
             if (!entry_of(plan, tile, node, p, limits, &entry, &limited))
                 continue;
             if (limited) {
-                const uint32_t n = plan->tiles[tile].n_slots;
                 entry.limits = (int32_t)plan->n_limits;
-                memcpy(plan->limits + plan->n_limits, limits, n * sizeof *limits);
-                plan->n_limits += n;
+                limits_write(plan, limits, plan->tiles[tile].n_slots);
             }
             cop_item *item = &plan->tile_items[t->first_entry + p.chunk];
             plan->item_tokens[t->first_entry + p.chunk] +=
                 entry.tokens == COP_TO_END ? p.end - p.first : entry.tokens;
-            plan->entries[t->first_entry + item->first_entry + item->n_entries++] = entry;
+            const uint32_t at = item->first_entry + item->n_entries++;
+            cop_walk_entry *here = &plan->entries[t->first_entry + at];
+            changed[at] = at >= standing || memcmp(here, &entry, sizeof entry) != 0;
+            *here = entry;
         }
+    }
+    for (uint32_t at = 0, begin; at < t->n_entries; at++) {
+        for (begin = at; at < t->n_entries && changed[at]; at++)
+            ;
+        if (at > begin)
+            cop__change(plan, COP_TABLE_ENTRIES, t->first_entry + begin, at - begin);
     }
 }
 
-static void slots_refresh(cop_plan *plan, uint32_t tile) {
-    const cop_tile *t = &plan->tiles[tile];
-    for (uint32_t i = 0; i < t->n_slots; i++) {
-        if (t->slot[i] == COP_SLOT_HOLE)
-            continue;
-        const uint32_t slot = (uint32_t)t->slot[i];
-        cop__plan_slot *state = &plan->slot_state[slot];
-        const uint32_t tokens = cop__node_tokens(plan->kv, state->node);
-        const uint32_t seen = state->limit < tokens ? state->limit : tokens;
-        const uint32_t chunks = cop__chunks_of_view(plan->kv, state->node, seen);
-        plan->slots[slot].n_partials = chunks;
-        state->pieces = seen ? chunks - plan->kv->nodes[state->node].chunk : 0;
+/* With so many tokens the node's segment enters another chunk. */
+static uint32_t chunk_end(const cop_kv *kv, cop_node node, uint32_t tokens) {
+    const uint64_t end = tokens ? cop__chunk_room(kv, node, tokens) + 1 : 1;
+    return end < UINT32_MAX ? (uint32_t)end : UINT32_MAX;
+}
+
+static void slot_refresh(cop_plan *plan, uint32_t slot) {
+    cop__plan_slot *state = &plan->slot_state[slot];
+    const uint32_t tokens = cop__node_tokens(plan->kv, state->node);
+    const uint32_t seen = state->limit < tokens ? state->limit : tokens;
+    const uint32_t chunks = cop__chunks_of_view(plan->kv, state->node, seen);
+    state->pieces = seen ? chunks - plan->kv->nodes[state->node].chunk : 0;
+    const bool changed = plan->slots[slot].n_partials != chunks;
+    plan->slots[slot].n_partials = chunks;
+    if (slot >= plan->slots_end) /* of a prefill run: listed as a whole, nothing to watch */
+        return;
+    if (changed) {
+        cop__change(plan, COP_TABLE_SLOTS, slot, 1);
+        cop__partials_touch(plan, slot);
     }
+    const bool shared = plan->nodes[state->node].below > 1;
+    plan->watch[slot].end = shared ? 0 : chunk_end(plan->kv, state->node, tokens);
 }
 
 cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {
@@ -274,44 +303,19 @@ cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {
     uint32_t n_entries, n_chunks;
     cop__walk_gather(plan, tile);
     COP_TRY(walk_count(plan, tile, &n_entries, &n_chunks));
+    const bool stays = n_entries <= t->capacity;
+    const uint32_t standing = stays ? t->n_entries : 0;
+    cop__items_keep(plan, tile, stays ? n_chunks : 0);
     COP_TRY(range_take(plan, tile, n_entries));
     t->n_entries = n_entries;
-    t->n_items = n_chunks;
     for (uint32_t chunk = 0, at = 0; chunk < n_chunks; at += plan->chunk_at[chunk++]) {
         plan->tile_items[t->first_entry + chunk] = (cop_item){tile, chunk, at, 0};
         plan->item_tokens[t->first_entry + chunk] = 0;
     }
-    walk_fill(plan, tile);
-    slots_refresh(plan, tile);
+    walk_fill(plan, tile, standing);
+    cop__items_renew(plan, tile, n_chunks);
+    for (uint32_t i = 0; i < plan->tiles[tile].n_slots; i++)
+        if (plan->tiles[tile].slot[i] != COP_SLOT_HOLE)
+            slot_refresh(plan, (uint32_t)plan->tiles[tile].slot[i]);
     return COP_OK;
-}
-
-static uint32_t item_bucket(uint64_t tokens) {
-    return tokens ? 63 - (uint32_t)__builtin_clzll(tokens) : 0;
-}
-
-/* Buckets by powers of two of the tokens, longest first; by tile and chunk inside a bucket. */
-void cop__items_sort(cop_plan *plan) {
-    const uint32_t n_tiles = plan->tiles_end + plan->n_prefill_tiles;
-    uint32_t at[64] = {0};
-    for (uint32_t tile = 0; tile < n_tiles; tile++) {
-        const cop__plan_tile *t = &plan->tile_state[tile];
-        for (uint32_t c = 0; c < t->n_items; c++)
-            at[item_bucket(plan->item_tokens[t->first_entry + c])]++;
-    }
-    uint32_t n = 0;
-    for (uint32_t bucket = 64; bucket-- > 0;) {
-        const uint32_t count = at[bucket];
-        at[bucket] = n;
-        n += count;
-    }
-    for (uint32_t tile = 0; tile < n_tiles; tile++) {
-        const cop__plan_tile *t = &plan->tile_state[tile];
-        for (uint32_t c = 0; c < t->n_items; c++) {
-            cop_item item = plan->tile_items[t->first_entry + c];
-            item.first_entry += t->first_entry;
-            plan->items[at[item_bucket(plan->item_tokens[t->first_entry + c])]++] = item;
-        }
-    }
-    plan->n_items = n;
 }

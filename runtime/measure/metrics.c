@@ -54,6 +54,9 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->tokens_dropped += b->tokens_dropped;
     a->steps_forward += b->steps_forward;
     a->rows += b->rows;
+    a->branches_parked += b->branches_parked;
+    a->branches_shed += b->branches_shed;
+    a->tokens_recomputed += b->tokens_recomputed;
     a->rows_taken_back += b->rows_taken_back;
     a->forks += b->forks;
     a->joins += b->joins;

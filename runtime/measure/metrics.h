@@ -61,6 +61,8 @@ typedef struct cop_metrics {
     uint64_t rows_taken_back;      /* of these, run ahead with a token that was not taken */
     uint64_t forks, joins, prunes; /* fork and join: one a block; prune: one a branch */
     uint64_t branches, branches_live_peak;
+    /* A full pool: branches that gave way or had to wait, and those that were ended for it. */
+    uint64_t branches_parked, branches_shed, tokens_recomputed;
     uint64_t failed_rows; /* rows with a value that is not finite */
 
     /* KV, all layers and heads; bytes counted where they are loaded */
@@ -69,7 +71,9 @@ typedef struct cop_metrics {
     uint64_t kv_predicted_load_bytes, kv_predicted_first_bytes; /* kernels/cost.h, from the plan */
     uint64_t kv_append_bytes, kv_partial_bytes;
     uint64_t kv_pages_total, kv_pages_peak, kv_pages_leaked; /* leaked: held after the end, 0 */
-    uint64_t kv_tiles; /* tiles summed over steps: read load / min beside this */
+    uint64_t view_tokens_longest,
+        view_pages_longest; /* of one row: what a pool must hold at least */
+    uint64_t kv_tiles;      /* tiles summed over steps: read load / min beside this */
 
     /* the machine */
     uint64_t op_ns[8];    /* by cop_op of backend.h, of the timed steps */

@@ -108,6 +108,9 @@ static json_t *steps_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "forward", m->steps_forward);
     *failed |= set_count(group, "rows", m->rows);
     *failed |= set_count(group, "rows_taken_back", m->rows_taken_back);
+    *failed |= set_count(group, "branches_parked", m->branches_parked);
+    *failed |= set_count(group, "branches_shed", m->branches_shed);
+    *failed |= set_count(group, "tokens_recomputed", m->tokens_recomputed);
     *failed |= set_real(group, "rows_mean", ratio((double)m->rows, (double)m->steps_forward),
                         "no step was run");
     *failed |= set_count(group, "failed_rows", m->failed_rows);

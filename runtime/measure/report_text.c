@@ -88,12 +88,17 @@ static bool any_clock(const cop__report *report, const char *clock) {
     return false;
 }
 
+static bool any_measured(const cop__report *report) {
+    return any_clock(report, "wall");
+}
+
 static void put_warnings(cop__html *html, const cop__report *report) {
     if (model_is_random(report))
-        cop__html_put(html, "<p class=\"warn\"><b>RANDOM WEIGHTS.</b> The model's shape is real, "
-                            "its weights are random numbers: texts, answers and log-probabilities "
-                            "mean nothing. Times, passes and bytes do, since they depend on the "
-                            "shape alone.</p>\n");
+        cop__html_printf(html,
+                         "<p class=\"warn\"><b>RANDOM WEIGHTS.</b> The model's shape is real, its "
+                         "weights are random numbers: texts, answers and log-probabilities mean "
+                         "nothing. %s do, since they depend on the shape alone.</p>\n",
+                         any_measured(report) ? "Times, passes and bytes" : "Passes and bytes");
     if (any_clock(report, "virtual"))
         cop__html_put(html, "<p class=\"warn\"><b>VIRTUAL CLOCK.</b> No time under a method named "
                             "<i>virtual</i> was measured: a cost model of the described device "
@@ -130,8 +135,10 @@ static void put_fact(cop__html *html, const char *label, const char *value, cons
 }
 
 static void put_what(cop__html *html, const cop__report *report) {
-    cop__html_printf(html, "<p class=\"lead\">This folder holds %llu measurement%s: ",
-                     (unsigned long long)report->n_lines, report->n_lines == 1 ? "" : "s");
+    cop__html_printf(
+        html,
+        "<p class=\"lead\">This folder holds %llu %s%s: ", (unsigned long long)report->n_lines,
+        any_measured(report) ? "measurement" : "result", report->n_lines == 1 ? "" : "s");
     for (size_t i = 0; i < report->n_sections; i++) {
         const cop__section *section = report->sections[i];
         cop__html_put(html, i ? "; " : "");
@@ -170,24 +177,24 @@ static void put_machine(cop__html *html, const cop__report *report) {
 }
 
 static void put_times(cop__html *html, const cop__report *report) {
-    bool measured = false, other = false;
-    for (size_t i = 0; i < report->n_sections; i++) {
-        measured |= cop__section_is_measured(report->sections[i]);
+    bool other = false;
+    for (size_t i = 0; i < report->n_sections; i++)
         other |= !cop__section_is_measured(report->sections[i]);
-    }
     cop__html_printf(html, ". Times are <b>%s</b>.</p>\n",
-                     !other     ? "measured wall clock"
-                     : measured ? "measured wall clock, except where a method's name says otherwise"
+                     !other ? "measured wall clock"
+                     : any_measured(report)
+                         ? "measured wall clock, except where a method's name says otherwise"
                      : any_clock(report, "emulated") ? "emulated: they mean nothing"
                                                      : "virtual");
 }
 
 void cop__report_headline(cop__html *html, const cop__report *report) {
     bool random = model_is_random(report);
+    const char *title = any_measured(report)            ? "Coppice: measured results"
+                        : any_clock(report, "emulated") ? "Coppice: emulated results"
+                                                        : "Coppice: virtual results";
     cop__html_put(html, "<h1>");
-    cop__html_text_cut(
-        html, cop__json_text_at(report, report->manifest, "title", "Coppice: measured results"),
-        120);
+    cop__html_text_cut(html, cop__json_text_at(report, report->manifest, "title", title), 120);
     cop__html_put(html, "</h1>\n<p class=\"soft small\">started ");
     cop__html_text_cut(html, cop__json_text_at(report, report->manifest, "started_utc", "–"), 40);
     cop__html_put(html, ", commit <code>");

@@ -1,4 +1,5 @@
-/* The layer sequence of the Llama family, written once for every backend. */
+/* The layer sequence of all families, written once for every backend; what sets them apart
+ * (model.h) lies within `append`. */
 #pragma once
 
 #include "backend/backend.h"

@@ -7,20 +7,52 @@
 
 #include "base/memory.h"
 
+static const struct {
+    const char *name;
+    bool rope_halves, qkv_bias, head_norms;
+} families[COP_FAMILY_COUNT] = {
+    [COP_FAMILY_LLAMA] = {"llama", false, false, false},
+    [COP_FAMILY_QWEN2] = {"qwen2", true, true, false},
+    [COP_FAMILY_QWEN3] = {"qwen3", true, false, true},
+};
+
+const char *cop_model_family_name(cop_model_family family) {
+    return families[family].name;
+}
+
+void cop_model_shape_set_family(cop_model_shape *shape, cop_model_family family) {
+    shape->family = family;
+    shape->rope_halves = families[family].rope_halves;
+    shape->qkv_bias = families[family].qkv_bias;
+    shape->head_norms = families[family].head_norms;
+}
+
 static const char *const weight_names[COP_W_COUNT] = {
-    [COP_W_EMBED] = "token_embd",  [COP_W_NORM_FINAL] = "output_norm",
-    [COP_W_OUTPUT] = "output",     [COP_W_NORM_ATTN] = "attn_norm",
-    [COP_W_Q] = "attn_q",          [COP_W_K] = "attn_k",
-    [COP_W_V] = "attn_v",          [COP_W_O] = "attn_output",
-    [COP_W_NORM_FFN] = "ffn_norm", [COP_W_GATE] = "ffn_gate",
-    [COP_W_UP] = "ffn_up",         [COP_W_DOWN] = "ffn_down",
+    [COP_W_EMBED] = "token_embd.weight",   [COP_W_NORM_FINAL] = "output_norm.weight",
+    [COP_W_OUTPUT] = "output.weight",      [COP_W_NORM_ATTN] = "attn_norm.weight",
+    [COP_W_Q] = "attn_q.weight",           [COP_W_K] = "attn_k.weight",
+    [COP_W_V] = "attn_v.weight",           [COP_W_O] = "attn_output.weight",
+    [COP_W_NORM_FFN] = "ffn_norm.weight",  [COP_W_GATE] = "ffn_gate.weight",
+    [COP_W_UP] = "ffn_up.weight",          [COP_W_DOWN] = "ffn_down.weight",
+    [COP_W_Q_BIAS] = "attn_q.bias",        [COP_W_K_BIAS] = "attn_k.bias",
+    [COP_W_V_BIAS] = "attn_v.bias",        [COP_W_Q_NORM] = "attn_q_norm.weight",
+    [COP_W_K_NORM] = "attn_k_norm.weight",
 };
 
 void cop_weight_name(cop_weight weight, uint32_t layer, char name[COP_WEIGHT_NAME_BYTES]) {
     if ((int)weight < COP__W_GLOBALS)
-        snprintf(name, COP_WEIGHT_NAME_BYTES, "%s.weight", weight_names[weight]);
+        snprintf(name, COP_WEIGHT_NAME_BYTES, "%s", weight_names[weight]);
     else
-        snprintf(name, COP_WEIGHT_NAME_BYTES, "blk.%u.%s.weight", layer, weight_names[weight]);
+        snprintf(name, COP_WEIGHT_NAME_BYTES, "blk.%u.%s", layer, weight_names[weight]);
+}
+
+bool cop__weight_is_norm(cop_weight weight) {
+    return weight == COP_W_NORM_FINAL || weight == COP_W_NORM_ATTN || weight == COP_W_NORM_FFN ||
+           weight == COP_W_Q_NORM || weight == COP_W_K_NORM;
+}
+
+bool cop__weight_is_bias(cop_weight weight) {
+    return weight == COP_W_Q_BIAS || weight == COP_W_K_BIAS || weight == COP_W_V_BIAS;
 }
 
 void cop__weight_shape(const cop_model_shape *shape, cop_weight weight, uint64_t *rows,
@@ -53,7 +85,18 @@ void cop__weight_shape(const cop_model_shape *shape, cop_weight weight, uint64_t
         *rows = shape->hidden;
         *cols = shape->ffn;
         break;
-    default: /* norms */
+    case COP_W_Q_BIAS:
+        *cols = q;
+        break;
+    case COP_W_K_BIAS:
+    case COP_W_V_BIAS:
+        *cols = kv;
+        break;
+    case COP_W_Q_NORM:
+    case COP_W_K_NORM:
+        *cols = shape->head_dim;
+        break;
+    default: /* norms of the residual stream */
         break;
     }
 }
@@ -92,6 +135,9 @@ cop_tensor *cop__model_slot(const cop_model *model, cop_weight weight, uint32_t 
 }
 
 uint32_t cop__weight_layers(const cop_model_shape *shape, cop_weight weight) {
+    const bool head_norm = weight == COP_W_Q_NORM || weight == COP_W_K_NORM;
+    if ((cop__weight_is_bias(weight) && !shape->qkv_bias) || (head_norm && !shape->head_norms))
+        return 0;
     return (int)weight < COP__W_GLOBALS ? 1 : shape->n_layers;
 }
 
@@ -109,7 +155,7 @@ const cop_model_shape *cop_model_shape_of(const cop_model *model) {
 }
 
 const cop_tensor *cop_model_tensor(const cop_model *model, cop_weight weight, uint32_t layer) {
-    return cop__model_slot(model, weight, layer);
+    return cop__weight_layers(&model->shape, weight) ? cop__model_slot(model, weight, layer) : NULL;
 }
 
 const cop_tokenizer *cop_model_tokenizer(const cop_model *model) {

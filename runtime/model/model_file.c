@@ -18,6 +18,17 @@ static void copy_printable(cop_text from, char *to, size_t bytes) {
     to[n] = '\0';
 }
 
+/* A key of the family's metadata: "qwen2.block_count". */
+typedef struct family_key {
+    char text[64];
+} family_key;
+
+static family_key key_of(const cop_model_shape *shape, const char *rest) {
+    family_key key;
+    snprintf(key.text, sizeof key.text, "%s.%s", cop_model_family_name(shape->family), rest);
+    return key;
+}
+
 static cop_status read_u32(const cop_gguf *gguf, const char *key, uint32_t max, uint32_t *out) {
     uint64_t value = 0;
     COP_TRY(cop_gguf_u64(gguf, key, &value));
@@ -40,21 +51,40 @@ static cop_status expect_u64(const cop_gguf *gguf, const char *key, uint64_t wan
     return COP_OK;
 }
 
-static cop_status expect_text(const cop_gguf *gguf, const char *key, const char *want) {
+/* The architecture decides how everything else is read. */
+static cop_status read_family(const cop_gguf *gguf, cop_model_shape *shape) {
     cop_text value = {0};
     char shown[64];
+    COP_TRY(cop_gguf_text(gguf, "general.architecture", &value));
+    for (int f = 0; f < COP_FAMILY_COUNT; f++) {
+        if (!text_is(value, cop_model_family_name((cop_model_family)f)))
+            continue;
+        cop_model_shape_set_family(shape, (cop_model_family)f);
+        return COP_OK;
+    }
+    copy_printable(value, shown, sizeof shown);
+    return COP_FAIL(COP_ERR_UNSUPPORTED,
+                    "%s: key 'general.architecture' is '%s'; only 'llama', 'qwen2' and 'qwen3' are "
+                    "supported",
+                    cop_gguf_source(gguf), shown);
+}
+
+static cop_status check_rope_scaling(const cop_gguf *gguf, const char *key) {
+    cop_text value = {0};
+    char shown[64];
+    if (!cop_gguf_has(gguf, key))
+        return COP_OK;
     COP_TRY(cop_gguf_text(gguf, key, &value));
-    if (text_is(value, want))
+    if (text_is(value, "none"))
         return COP_OK;
     copy_printable(value, shown, sizeof shown);
-    return COP_FAIL(COP_ERR_UNSUPPORTED, "%s: key '%s' is '%s'; only '%s' is supported",
-                    cop_gguf_source(gguf), key, shown, want);
+    return COP_FAIL(COP_ERR_UNSUPPORTED, "%s: key '%s' is '%s'; only 'none' is supported",
+                    cop_gguf_source(gguf), key, shown);
 }
 
 /* Metadata of the architecture changes what is computed, so a key that is not understood here
  * cannot be passed over. */
-static cop_status check_known_keys(const cop_gguf *gguf) {
-    static const char prefix[] = "llama.";
+static cop_status check_known_keys(const cop_gguf *gguf, const cop_model_shape *shape) {
     static const char *const known[] = {"vocab_size",
                                         "context_length",
                                         "embedding_length",
@@ -70,11 +100,13 @@ static cop_status check_known_keys(const cop_gguf *gguf) {
                                         "rope.scaling.type",
                                         "expert_count",
                                         "expert_used_count"};
+    const family_key prefix = key_of(shape, "");
+    const size_t bytes = strlen(prefix.text);
     for (size_t i = 0; i < cop_gguf_key_count(gguf); i++) {
         cop_text name = cop_gguf_key_name(gguf, i);
-        if (name.bytes < sizeof prefix - 1 || memcmp(name.data, prefix, sizeof prefix - 1) != 0)
+        if (name.bytes < bytes || memcmp(name.data, prefix.text, bytes) != 0)
             continue;
-        cop_text rest = {name.data + sizeof prefix - 1, name.bytes - (sizeof prefix - 1)};
+        cop_text rest = {name.data + bytes, name.bytes - bytes};
         size_t k = 0;
         while (k < sizeof known / sizeof known[0] && !text_is(rest, known[k]))
             k++;
@@ -90,15 +122,13 @@ static cop_status check_known_keys(const cop_gguf *gguf) {
     return COP_OK;
 }
 
-static cop_status check_variant(const cop_gguf *gguf) {
-    COP_TRY(expect_text(gguf, "general.architecture", "llama"));
+static cop_status check_variant(const cop_gguf *gguf, const cop_model_shape *shape) {
     if (cop_gguf_has(gguf, "split.count"))
         COP_TRY(expect_u64(gguf, "split.count", 1));
-    if (cop_gguf_has(gguf, "llama.rope.scaling.type"))
-        COP_TRY(expect_text(gguf, "llama.rope.scaling.type", "none"));
-    COP_TRY(check_known_keys(gguf));
-    COP_TRY(expect_u64(gguf, "llama.expert_count", 0));
-    COP_TRY(expect_u64(gguf, "llama.expert_used_count", 0));
+    COP_TRY(check_rope_scaling(gguf, key_of(shape, "rope.scaling.type").text));
+    COP_TRY(check_known_keys(gguf, shape));
+    COP_TRY(expect_u64(gguf, key_of(shape, "expert_count").text, 0));
+    COP_TRY(expect_u64(gguf, key_of(shape, "expert_used_count").text, 0));
     COP_TRY(expect_u64(gguf, "general.quantization_version", 2));
     if (cop_gguf_tensor(gguf, "rope_freqs.weight"))
         return COP_FAIL(COP_ERR_UNSUPPORTED,
@@ -109,31 +139,34 @@ static cop_status check_variant(const cop_gguf *gguf) {
 }
 
 static cop_status read_heads(const cop_gguf *gguf, cop_model_shape *shape) {
-    COP_TRY(read_u32(gguf, "llama.attention.head_count", COP_MODEL_HEADS_MAX, &shape->n_heads));
+    const family_key kv_heads = key_of(shape, "attention.head_count_kv");
+    const family_key key_length = key_of(shape, "attention.key_length");
+    COP_TRY(read_u32(gguf, key_of(shape, "attention.head_count").text, COP_MODEL_HEADS_MAX,
+                     &shape->n_heads));
     shape->n_kv_heads = shape->n_heads;
-    if (cop_gguf_has(gguf, "llama.attention.head_count_kv"))
-        COP_TRY(read_u32(gguf, "llama.attention.head_count_kv", COP_MODEL_HEADS_MAX,
-                         &shape->n_kv_heads));
-    if (cop_gguf_has(gguf, "llama.attention.key_length"))
-        COP_TRY(read_u32(gguf, "llama.attention.key_length", UINT32_MAX, &shape->head_dim));
+    if (cop_gguf_has(gguf, kv_heads.text))
+        COP_TRY(read_u32(gguf, kv_heads.text, COP_MODEL_HEADS_MAX, &shape->n_kv_heads));
+    if (cop_gguf_has(gguf, key_length.text))
+        COP_TRY(read_u32(gguf, key_length.text, UINT32_MAX, &shape->head_dim));
     else if (shape->hidden % shape->n_heads != 0)
         return COP_FAIL(COP_ERR_FORMAT,
                         "%s: an embedding length of %u does not divide over %u attention heads",
                         cop_gguf_source(gguf), shape->hidden, shape->n_heads);
     else
         shape->head_dim = shape->hidden / shape->n_heads;
-    COP_TRY(expect_u64(gguf, "llama.attention.value_length", shape->head_dim));
-    return expect_u64(gguf, "llama.rope.dimension_count", shape->head_dim);
+    COP_TRY(expect_u64(gguf, key_of(shape, "attention.value_length").text, shape->head_dim));
+    return expect_u64(gguf, key_of(shape, "rope.dimension_count").text, shape->head_dim);
 }
 
 /* The vocabulary is what the metadata says, or the embedding's rows where it says nothing. */
 static cop_status read_vocab(const cop_gguf *gguf, cop_model_shape *shape) {
     const char *source = cop_gguf_source(gguf);
+    const family_key vocab_size = key_of(shape, "vocab_size");
     const cop_tensor *embedding = cop_gguf_tensor(gguf, "token_embd.weight");
     if (!embedding)
         return COP_FAIL(COP_ERR_FORMAT, "%s: tensor 'token_embd.weight' is missing", source);
-    if (cop_gguf_has(gguf, "llama.vocab_size"))
-        COP_TRY(read_u32(gguf, "llama.vocab_size", COP_MODEL_VOCAB_MAX, &shape->vocab));
+    if (cop_gguf_has(gguf, vocab_size.text))
+        COP_TRY(read_u32(gguf, vocab_size.text, COP_MODEL_VOCAB_MAX, &shape->vocab));
     else if (embedding->rows > COP_MODEL_VOCAB_MAX)
         return COP_FAIL(COP_ERR_FORMAT,
                         "%s: tensor 'token_embd.weight' has %" PRIu64 " rows; 1 to %d are accepted",
@@ -154,16 +187,25 @@ static cop_status read_vocab(const cop_gguf *gguf, cop_model_shape *shape) {
 }
 
 static cop_status read_shape(const cop_gguf *gguf, cop_model_shape *shape) {
-    COP_TRY(read_u32(gguf, "llama.block_count", COP_MODEL_LAYERS_MAX, &shape->n_layers));
-    COP_TRY(read_u32(gguf, "llama.embedding_length", COP_MODEL_HIDDEN_MAX, &shape->hidden));
-    COP_TRY(read_u32(gguf, "llama.feed_forward_length", COP_MODEL_FFN_MAX, &shape->ffn));
-    COP_TRY(read_u32(gguf, "llama.context_length", COP_MODEL_CONTEXT_MAX, &shape->context));
+    const struct {
+        const char *key;
+        uint32_t max, *out;
+    } sizes[] = {
+        {"block_count", COP_MODEL_LAYERS_MAX, &shape->n_layers},
+        {"embedding_length", COP_MODEL_HIDDEN_MAX, &shape->hidden},
+        {"feed_forward_length", COP_MODEL_FFN_MAX, &shape->ffn},
+        {"context_length", COP_MODEL_CONTEXT_MAX, &shape->context},
+    };
+    const family_key base = key_of(shape, "rope.freq_base");
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        COP_TRY(read_u32(gguf, key_of(shape, sizes[i].key).text, sizes[i].max, sizes[i].out));
     COP_TRY(read_heads(gguf, shape));
     COP_TRY(read_vocab(gguf, shape));
-    COP_TRY(cop_gguf_f64(gguf, "llama.attention.layer_norm_rms_epsilon", &shape->rms_eps));
+    COP_TRY(cop_gguf_f64(gguf, key_of(shape, "attention.layer_norm_rms_epsilon").text,
+                         &shape->rms_eps));
     shape->rope_theta = 10000; /* the format's default */
-    if (cop_gguf_has(gguf, "llama.rope.freq_base"))
-        COP_TRY(cop_gguf_f64(gguf, "llama.rope.freq_base", &shape->rope_theta));
+    if (cop_gguf_has(gguf, base.text))
+        COP_TRY(cop_gguf_f64(gguf, base.text, &shape->rope_theta));
     shape->tied = cop_gguf_tensor(gguf, "output.weight") == NULL;
     return cop__shape_check(shape, cop_gguf_source(gguf), COP_ERR_FORMAT);
 }
@@ -204,7 +246,8 @@ static bool has_role(const cop_model *model, cop_text name) {
     return false;
 }
 
-/* A tensor without a role (a bias, an adapter, an expert) would be left out of the sums. */
+/* A tensor without a role (a bias that the family has not, an adapter, an expert) would be left out
+ * of the sums. */
 static cop_status check_all_bound(const cop_model *model) {
     for (size_t i = 0; i < cop_gguf_tensor_count(model->gguf); i++) {
         cop_text name = cop_gguf_tensor_name(model->gguf, i);
@@ -234,30 +277,33 @@ static cop_status bind_weights(cop_model *model) {
     return check_all_bound(model);
 }
 
-static void scan_norms(cop_model *model) {
-    static const cop_weight norms[] = {COP_W_NORM_FINAL, COP_W_NORM_ATTN, COP_W_NORM_FFN};
+static void scan_vectors(cop_model *model) {
     uint64_t values = 0;
     char first[COP_WEIGHT_NAME_BYTES] = "";
-    for (size_t n = 0; n < sizeof norms / sizeof norms[0]; n++) {
-        uint32_t layers = cop__weight_layers(&model->shape, norms[n]);
+    for (int w = 0; w < COP_W_COUNT; w++) {
+        const cop_weight weight = (cop_weight)w;
+        if (!cop__weight_is_norm(weight) && !cop__weight_is_bias(weight))
+            continue;
+        uint32_t layers = cop__weight_layers(&model->shape, weight);
         for (uint32_t layer = 0; layer < layers; layer++) {
-            const cop_tensor *tensor = cop__model_slot(model, norms[n], layer);
+            const cop_tensor *tensor = cop__model_slot(model, weight, layer);
             uint64_t found = cop_dtype_count_nonfinite(tensor->type, tensor->data, tensor->cols);
             if (found > 0 && values == 0)
-                cop_weight_name(norms[n], layer, first);
+                cop_weight_name(weight, layer, first);
             values += found;
         }
     }
     if (values > 0)
         snprintf(model->warning, sizeof model->warning,
-                 "%" PRIu64 " norm weights are NaN or infinite, the first in %s: results will not "
-                 "be finite",
+                 "%" PRIu64 " weights of norms and biases are NaN or infinite, the first in %s: "
+                 "results will not be finite",
                  values, first);
 }
 
 static cop_status open_gguf(cop_model *model, const char *name) {
     const cop_gguf *gguf = model->gguf;
-    COP_TRY(check_variant(gguf));
+    COP_TRY(read_family(gguf, &model->shape));
+    COP_TRY(check_variant(gguf, &model->shape));
     COP_TRY(read_shape(gguf, &model->shape));
     COP_TRY(cop__model_create_table(model, cop_gguf_source(gguf)));
     COP_TRY(bind_weights(model));
@@ -265,7 +311,7 @@ static cop_status open_gguf(cop_model *model, const char *name) {
     if (cop_gguf_has(gguf, "general.name"))
         COP_TRY(cop_gguf_text(gguf, "general.name", &text));
     copy_printable(text, model->name, sizeof model->name);
-    scan_norms(model);
+    scan_vectors(model);
     if (!cop_gguf_has(gguf, "tokenizer.ggml.model"))
         return COP_OK;
     cop_status status = cop_tokenizer_create(gguf, &model->tokenizer);

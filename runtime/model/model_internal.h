@@ -6,14 +6,14 @@
 
 enum {
     COP__W_GLOBALS = COP_W_NORM_ATTN,                 /* roles that stand once */
-    COP__W_PER_LAYER = COP_W_COUNT - COP_W_NORM_ATTN, /* roles that each layer has */
+    COP__W_PER_LAYER = COP_W_COUNT - COP_W_NORM_ATTN, /* roles that each layer may have */
     COP__MODEL_NAME_BYTES = 128,
     COP__MODEL_WARNING_BYTES = 256,
 };
 
 struct cop_model {
     cop_model_shape shape;
-    cop_tensor *tensors; /* [COP__W_GLOBALS + n_layers * COP__W_PER_LAYER] */
+    cop_tensor *tensors; /* [COP__W_GLOBALS + n_layers * COP__W_PER_LAYER], zeros without a role */
     cop_gguf *gguf;      /* NULL for random weights */
     cop_tokenizer *tokenizer;
     uint8_t *random_weights; /* owned; NULL for a file */
@@ -36,5 +36,8 @@ cop_status cop__model_create_table(cop_model *model, const char *source);
 cop_tensor *cop__model_slot(const cop_model *model, cop_weight weight, uint32_t layer);
 void cop__weight_shape(const cop_model_shape *shape, cop_weight weight, uint64_t *rows,
                        uint64_t *cols);
-uint32_t cop__weight_layers(const cop_model_shape *shape, cop_weight weight); /* 1 or n_layers */
+/* 1 or n_layers; 0 where the family has no such weight. */
+uint32_t cop__weight_layers(const cop_model_shape *shape, cop_weight weight);
+bool cop__weight_is_norm(cop_weight weight);
+bool cop__weight_is_bias(cop_weight weight);
 uint64_t cop__model_sum_bytes(const cop_model *model);

@@ -15,9 +15,10 @@
  * Values are uniform with mean 0. A matrix has variance 1 / cols, which keeps the activations'
  * scale; what is added to the residual stream (O, DOWN) is divided by sqrt(2 n_layers). The output
  * is LOGIT_STD times larger, so that logits spread enough for the choice of a token to mean
- * something, and little enough that sampling does not always take the same. Norms lie around 1. */
+ * something, and little enough that sampling does not always take the same. Norms lie around 1,
+ * and a bias is half as large as what it is added to. */
 enum { VALUES_PER_DRAW = 8, DRAWS_PER_BLOCK = COP_BLOCK_VALUES / VALUES_PER_DRAW };
-static const double LOGIT_STD = 3, NORM_SPREAD = 0.125;
+static const double LOGIT_STD = 3, NORM_SPREAD = 0.125, BIAS_STD = 0.5;
 
 typedef struct random_options {
     cop_model_shape shape;
@@ -29,13 +30,18 @@ typedef struct random_options {
 static cop_status read_options(const cop_json *root, random_options *options) {
     static const char *const names[] = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", NULL};
     static const cop_dtype types[] = {COP_F32, COP_F16, COP_BF16, COP_Q8_0, COP_Q4_0, COP_Q4_1};
+    const char *families[COP_FAMILY_COUNT + 1] = {NULL};
     cop_model_shape *shape = &options->shape;
     const cop_json_presence required = COP_JSON_REQUIRED;
-    uint32_t type = 0;
-    COP_TRY(COP_JSON_ONLY(root, "name", "n_layers", "hidden", "n_heads", "n_kv_heads", "head_dim",
-                          "ffn", "vocab", "context", "rope_theta", "rms_eps", "tied", "dtype",
-                          "seed"));
+    uint32_t type = 0, family = COP_FAMILY_LLAMA;
+    for (int f = 0; f < COP_FAMILY_COUNT; f++)
+        families[f] = cop_model_family_name((cop_model_family)f);
+    COP_TRY(COP_JSON_ONLY(root, "name", "family", "n_layers", "hidden", "n_heads", "n_kv_heads",
+                          "head_dim", "ffn", "vocab", "context", "rope_theta", "rms_eps", "tied",
+                          "dtype", "seed"));
     COP_TRY(cop_json_text(root, "name", required, &options->name));
+    COP_TRY(cop_json_choice(root, "family", families, COP_JSON_OPTIONAL, &family));
+    cop_model_shape_set_family(shape, (cop_model_family)family);
     COP_TRY(cop_json_u32(root, "n_layers", 1, COP_MODEL_LAYERS_MAX, required, &shape->n_layers));
     COP_TRY(cop_json_u32(root, "hidden", 1, COP_MODEL_HIDDEN_MAX, required, &shape->hidden));
     COP_TRY(cop_json_u32(root, "n_heads", 1, COP_MODEL_HEADS_MAX, required, &shape->n_heads));
@@ -53,12 +59,8 @@ static cop_status read_options(const cop_json *root, random_options *options) {
     return cop__shape_check(shape, root->source, COP_ERR_CONFIG);
 }
 
-static bool is_norm(cop_weight weight) {
-    return weight == COP_W_NORM_FINAL || weight == COP_W_NORM_ATTN || weight == COP_W_NORM_FFN;
-}
-
 static cop_dtype dtype_of(cop_weight weight, cop_dtype matrices) {
-    if (is_norm(weight))
+    if (cop__weight_is_norm(weight) || cop__weight_is_bias(weight))
         return COP_F32;
     bool four_bits = matrices == COP_Q4_0 || matrices == COP_Q4_1;
     return four_bits && (weight == COP_W_EMBED || weight == COP_W_OUTPUT) ? COP_Q8_0 : matrices;
@@ -96,8 +98,10 @@ static cop_status lay_out(cop_model *model, const random_options *options, const
 
 static double amplitude_of(const cop_model_shape *shape, cop_weight weight, uint64_t cols) {
     double variance = 1.0 / (double)cols;
-    if (is_norm(weight))
+    if (cop__weight_is_norm(weight))
         return NORM_SPREAD;
+    if (cop__weight_is_bias(weight))
+        return sqrt(3) * BIAS_STD;
     if (weight == COP_W_O || weight == COP_W_DOWN)
         variance /= 2.0 * shape->n_layers;
     if (weight == COP_W_OUTPUT || (weight == COP_W_EMBED && shape->tied))
@@ -142,7 +146,7 @@ static void fill(cop_model *model, uint64_t seed) {
             uint8_t *data = model->random_weights + (uintptr_t)tensor->data;
             cop_rng_key key = {seed, cop_rng_fold(cop_rng_fold(0, (uint64_t)w), layer), 0};
             fill_tensor(tensor, data, key, amplitude_of(&model->shape, (cop_weight)w, tensor->cols),
-                        is_norm((cop_weight)w) ? 1.0f : 0.0f);
+                        cop__weight_is_norm((cop_weight)w) ? 1.0f : 0.0f);
             tensor->data = data;
         }
     }
@@ -161,8 +165,13 @@ static cop_status describe(cop_model *model, const random_options *options) {
         s->n_layers, s->hidden, s->n_heads, s->n_kv_heads, s->head_dim, s->ffn, s->vocab,
         s->context, s->rope_theta, s->rms_eps, s->tied, cop_dtype_name(options->dtype),
         options->seed));
+    /* A Llama's text names no family, so that results made before there were others keep its hash.
+     */
+    cop_status status = COP_OK;
+    if (s->family != COP_FAMILY_LLAMA)
+        status = cop_buffer_printf(&text, " family %s", cop_model_family_name(s->family));
     model->identity = text.data;
-    return COP_OK;
+    return status;
 }
 
 static cop_status generate(cop_model *model, const random_options *options, const char *path) {

@@ -1,5 +1,6 @@
 #include "reason/driver_replay.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -22,7 +23,8 @@ struct cop_replay {
     cop_replay_options options;
     cop_arena *arena;
     int32_t *flat;
-    uint8_t *ran; /* how often each flat token ran as generated or forced */
+    float *logprob; /* of each flat token that was generated; NaN: of none */
+    uint8_t *ran;   /* how often each flat token ran as generated or forced */
     uint32_t n_flat;
     replay_op *ops;
     replay_stream *streams; /* 0 is the main one */
@@ -154,6 +156,24 @@ static cop_status feed_range(cop_replay *r, cop_engine *engine, cop_branch branc
 
 static cop_status proceed(cop_replay *r, cop_engine *engine, uint32_t self);
 
+/* Tokens that the stream still has before its next block or its end. */
+static uint32_t tokens_ahead(const cop_replay *r, const replay_stream *s) {
+    uint32_t n = 0, at = s->at;
+    for (uint32_t i = s->op; i < s->n_ops; i++) {
+        const replay_op *op = &r->ops[s->first_op + i];
+        if (op->n_paths > 0)
+            break;
+        n += op->end > at ? op->end - at : 0;
+        at = op->end;
+    }
+    return n;
+}
+
+static cop_status end_stream(cop_replay *r, cop_engine *engine, cop_branch branch) {
+    return keeps_last_token(r, engine, branch) ? cop_engine_end(engine, branch, COP_END_DONE)
+                                               : cop_engine_end_text(engine, branch);
+}
+
 static cop_status fork_paths(cop_replay *r, cop_engine *engine, replay_stream *s,
                              const replay_op *op) {
     cop_branch *children = r->children;
@@ -161,6 +181,7 @@ static cop_status fork_paths(cop_replay *r, cop_engine *engine, replay_stream *s
     for (uint32_t p = 0; p < op->n_paths; p++) {
         r->streams[op->first_path + p].branch = children[p];
         cop_engine_set_data(engine, children[p], op->first_path + p);
+        cop_engine_expect(engine, children[p], tokens_ahead(r, &r->streams[op->first_path + p]));
     }
     /* An inner fork reuses the scratch, so each path's own branch is the one kept in its stream. */
     for (uint32_t p = 0; p < op->n_paths; p++)
@@ -174,7 +195,7 @@ static cop_status proceed(cop_replay *r, cop_engine *engine, uint32_t self) {
     for (;;) {
         const replay_op *op = current(r, s);
         if (!op)
-            return cop_engine_end(engine, s->branch, COP_END_DONE);
+            return end_stream(r, engine, s->branch);
         if (op->n_paths > 0)
             return fork_paths(r, engine, s, op);
         if (op->forced == COP_FORCED_NOT)
@@ -193,6 +214,7 @@ static cop_status replay_start(cop_driver *driver, cop_engine *engine, uint32_t 
     COP_TRY(cop_engine_feed(engine, root, r->prompt, r->n_prompt, COP_FEED_PROMPT));
     COP_TRY(cop_engine_fork(engine, root, 1, &r->streams[0].branch));
     cop_engine_set_data(engine, r->streams[0].branch, 0);
+    cop_engine_expect(engine, r->streams[0].branch, tokens_ahead(r, &r->streams[0]));
     return proceed(r, engine, 0);
 }
 
@@ -236,9 +258,8 @@ static cop_status replay_token(cop_driver *driver, cop_engine *engine, cop_branc
     if (sample->failed)
         return COP_FAIL(COP_ERR_NONFINITE,
                         "trajectory token %u: the model gave values that are not finite", s->at);
-    r->stats.logprob_sum += sample->forced_logprob;
-    r->stats.logprob_count++;
     uint32_t at = s->at++;
+    r->logprob[at] = sample->forced_logprob;
     cop_engine_generated(engine, branch, 1);
     const replay_op *next = current(r, s);
     if (next || (self != 0 && keeps_last_token(r, engine, branch)))
@@ -260,11 +281,15 @@ static cop_status replay_joined(cop_driver *driver, cop_engine *engine, cop_bran
     for (uint32_t p = 0; p < op->n_paths; p++)
         r->streams[op->first_path + p].branch = COP_BRANCH_NONE;
     bool reuse = r->options.reuse == COP_REUSE_LONGEST_PREFIX, fed = false;
+    const replay_stream after = {
+        .first_op = s->first_op, .n_ops = s->n_ops, .op = s->op + 1, .at = op->end};
     if (r->options.join == COP_JOIN_STITCH) {
         COP_TRY(cop_engine_join_stitch(engine, parent, true));
+        cop_engine_expect(engine, parent, tokens_ahead(r, &after));
     } else {
         COP_TRY(cop_engine_join_text(engine, parent, reuse));
         uint32_t begin = reuse ? r->streams[op->first_path].end : op->begin;
+        cop_engine_expect(engine, parent, op->end - begin + tokens_ahead(r, &after));
         COP_TRY(feed_range(r, engine, parent, begin, op->end, COP_FEED_AGAIN));
         fed = op->end > begin;
     }
@@ -280,6 +305,41 @@ static cop_status replay_joined(cop_driver *driver, cop_engine *engine, cop_bran
     return proceed(r, engine, self);
 }
 
+/* Whether the stream is first asked for a token, after what is forced at most. */
+static bool begins_with_text(const cop_replay *r, const replay_stream *s) {
+    const replay_op *first = s->n_ops ? &r->ops[s->first_op] : NULL;
+    if (first && first->n_paths == 0 && first->forced != COP_FORCED_NOT && s->n_ops > 1)
+        first++;
+    return first && first->n_paths == 0 && first->forced == COP_FORCED_NOT &&
+           first->end > first->begin;
+}
+
+/* The stream and those inside it begin anew. */
+static bool replay_restart(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask) {
+    cop_replay *r = (cop_replay *)driver;
+    const uint32_t self = cop_engine_branch(engine, branch).data;
+    if (self == UINT32_MAX) { /* the root */
+        if (ask)
+            return true;
+        memset(r->ran, 0, r->n_flat * sizeof *r->ran);
+        rewind_streams(r);
+        return true;
+    }
+    if (ask || !begins_with_text(r, &r->streams[self]))
+        return begins_with_text(r, &r->streams[self]);
+    replay_stream *s = &r->streams[self];
+    memset(r->ran + s->begin, 0, s->end - s->begin);
+    for (uint32_t i = 0; i < r->n_streams; i++) {
+        replay_stream *inner = &r->streams[i];
+        if (inner->begin < s->begin || inner->end > s->end)
+            continue;
+        inner->op = 0;
+        inner->at = inner->begin;
+    }
+    s->branch = branch;
+    return proceed(r, engine, self) == COP_OK;
+}
+
 static cop_status build(cop_replay *r, const cop_trajectory *t) {
     sizes s = {0};
     measure(&t->stream, &s);
@@ -288,13 +348,14 @@ static cop_status build(cop_replay *r, const cop_trajectory *t) {
     COP_TRY(cop_arena_create(&r->arena));
     r->flat = cop_arena_calloc(r->arena, s.tokens + 1, sizeof *r->flat);
     r->ran = cop_arena_calloc(r->arena, s.tokens + 1, sizeof *r->ran);
+    r->logprob = cop_arena_calloc(r->arena, s.tokens + 1, sizeof *r->logprob);
     r->ops = cop_arena_calloc(r->arena, s.ops + 1, sizeof *r->ops);
     r->streams = cop_arena_calloc(r->arena, s.streams, sizeof *r->streams);
     r->children = cop_arena_calloc(r->arena, s.widest + 1, sizeof *r->children);
     for (uint32_t i = 0; i < t->prompt.n_pieces; i++)
         r->n_prompt += t->prompt.pieces[i].n;
     r->prompt = cop_arena_calloc(r->arena, r->n_prompt + 1, sizeof *r->prompt);
-    if (!r->flat || !r->ran || !r->ops || !r->streams || !r->children || !r->prompt)
+    if (!r->flat || !r->ran || !r->logprob || !r->ops || !r->streams || !r->children || !r->prompt)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory to replay trajectory %s", t->id);
     uint32_t at = 0;
     for (uint32_t i = 0; i < t->prompt.n_pieces; i++) {
@@ -305,6 +366,8 @@ static cop_status build(cop_replay *r, const cop_trajectory *t) {
     }
     if (r->n_prompt == 0)
         r->prompt[r->n_prompt++] = r->options.start_token;
+    for (uint64_t i = 0; i <= s.tokens; i++)
+        r->logprob[i] = NAN;
     r->n_streams = 1;
     COP_TRY(compile(r, &t->stream, 0));
     if (r->n_flat == 0)
@@ -313,6 +376,7 @@ static cop_status build(cop_replay *r, const cop_trajectory *t) {
     if (r->options.join == COP_JOIN_NONE)
         flatten(r);
     rewind_streams(r);
+    r->driver.prompt_tokens = r->n_prompt;
     return COP_OK;
 }
 
@@ -325,7 +389,8 @@ cop_status cop_replay_create(const cop_trajectory *trajectory, const cop_replay_
                              .request = replay_request,
                              .request_ahead = replay_request_ahead,
                              .token = replay_token,
-                             .joined = replay_joined};
+                             .joined = replay_joined,
+                             .restart = replay_restart};
     r->options = *options;
     cop_status status = build(r, trajectory);
     if (status != COP_OK) {
@@ -357,5 +422,12 @@ cop_status cop_replay_check(const cop_replay *r) {
 }
 
 cop_replay_stats cop_replay_stats_read(const cop_replay *r) {
-    return r->stats;
+    cop_replay_stats stats = r->stats;
+    for (uint32_t i = 0; i < r->n_flat; i++) {
+        if (isnan(r->logprob[i]))
+            continue;
+        stats.logprob_sum += r->logprob[i];
+        stats.logprob_count++;
+    }
+    return stats;
 }

@@ -176,6 +176,11 @@ void cop_engine_destroy(cop_engine *e) {
     cop_free(e);
 }
 
+const cop_backend *cop_engine_backend(const cop_engine *engine, const cop_backend_ops **ops) {
+    *ops = engine->ops;
+    return engine->backend;
+}
+
 static void label_branch(cop_engine *engine, const cop_branch_record *branch) {
     if (!engine->options.timeline)
         return;
@@ -243,6 +248,7 @@ static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch pa
                                   .slot = UINT32_MAX,
                                   .row = COP_ROW_NONE,
                                   .last_row = COP_ROW_NONE,
+                                  .fed_whole = true,
                                   .first_child = COP_BRANCH_NONE,
                                   .next_sibling = COP_BRANCH_NONE};
     cop__engine_list_append(engine, id);
@@ -275,6 +281,7 @@ static cop_status pool_full(const cop_engine *engine, const cop_branch_record *b
 /* The queued step that runs ahead has computed this very token. */
 static void confirm_ahead(cop_branch_record *branch, const int32_t *ids, uint32_t offset) {
     branch->reserved = false;
+    cop__engine_fed(branch, ids, 1);
     branch->again = (cop_span){ids, 1, offset, branch->next_position, COP_FEED_DECODE};
     branch->next_position++;
     branch->from_parent = false;
@@ -321,16 +328,19 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
         COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
     uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
-    cop_status status = cop_kv_append(engine->kv, branch->node, n);
-    if (status == COP_ERR_NO_PAGES && engine->store) {
-        cop_prefix_evict(engine->store, n / engine->options.page_tokens + 1);
-        status = cop_kv_append(engine->kv, branch->node, n);
-    }
+    bool parked;
+    cop_status status = cop__engine_take_pages(engine, id, n, &parked);
     if (status == COP_ERR_NO_PAGES)
         return pool_full(engine, branch, n);
     COP_TRY(status);
-    branch->spans[branch->n_spans++] = (cop_span){ids, n, offset, branch->next_position, feed};
-    branch->n_pending += n;
+    cop__engine_fed(branch, ids, n);
+    if (!branch->fed_whole && parked)
+        return COP_FAIL(COP_ERR_INTERNAL, "a waiting branch was fed from more than %d places",
+                        COP_SPANS_MAX);
+    if (!parked) {
+        branch->spans[branch->n_spans++] = (cop_span){ids, n, offset, branch->next_position, feed};
+        branch->n_pending += n;
+    }
     branch->next_position += n;
     branch->from_parent = false;
     cop_metrics *m = engine->metrics;
@@ -374,7 +384,7 @@ void cop__engine_row_remove(cop_engine *engine, uint32_t row) {
 }
 
 /* The branch does not decode any more, on this node at least. */
-static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
+void cop__engine_leave_plan(cop_engine *engine, cop_branch_record *branch) {
     cop__engine_take_back(engine, branch);
     branch->flight = 0;
     if (branch->row != COP_ROW_NONE)
@@ -387,10 +397,16 @@ static void leave_plan(cop_engine *engine, cop_branch_record *branch) {
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
-    leave_plan(engine, parent);
+    COP_TRY(cop__engine_unpark(engine, parent_id));
+    cop__engine_leave_plan(engine, parent);
     cop_kv_seal(engine->kv, parent->node);
     parent->state = COP_BRANCH_WAITING;
     parent->n_children = parent->n_children_live = 0;
+    if (parent->n_fed > 0) { /* a child that begins anew is sampled from its row once more */
+        const cop_span *last = &parent->fed[parent->n_fed - 1];
+        parent->again = (cop_span){last->ids + last->n - 1, 1, parent->fed_tokens - 1,
+                                   parent->next_position - 1, COP_FEED_RESUME};
+    }
     parent->first_child = COP_BRANCH_NONE;
     cop_branch *link = &parent->first_child;
     for (uint32_t i = 0; i < n; i++) {
@@ -402,6 +418,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
         child->stream = cop_rng_fold(parent->stream, i);
         child->next_position = spawn ? 0 : parent->next_position;
         child->from_parent = !spawn;
+        child->spawned = spawn;
         *link = out[i];
         link = &child->next_sibling;
         parent->n_children++;
@@ -438,9 +455,10 @@ cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, c
 /* Gives the record back; its view goes with it. */
 void cop__engine_forget(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
-    leave_plan(engine, branch);
+    cop__engine_leave_plan(engine, branch);
     cop_kv_release(engine->kv, branch->node);
     engine->n_zombies -= branch->state == COP_BRANCH_ZOMBIE;
+    engine->n_parked -= branch->parked;
     branch->state = COP_BRANCH_FREE;
     engine->free_ids[engine->n_free++] = id;
     cop__engine_list_remove(engine, id);
@@ -450,7 +468,7 @@ void cop__engine_forget(cop_engine *engine, cop_branch id) {
  * (others see them) goes when they have. */
 void cop__engine_release(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
-    leave_plan(engine, branch);
+    cop__engine_leave_plan(engine, branch);
     if (branch->n_pending > 0 && branch->end == COP_END_DONE) {
         branch->state = COP_BRANCH_ZOMBIE;
         engine->n_zombies++;
@@ -500,6 +518,57 @@ static void end_children(cop_engine *engine, cop_branch id, cop_branch_end how) 
     branch->n_children = branch->n_children_live = 0;
 }
 
+void cop__engine_renumber(cop_engine *engine, cop_branch id) {
+    engine->branches[id].serial = engine->next_serial++;
+    label_branch(engine, &engine->branches[id]);
+}
+
+/* Ends all below a branch that begins anew; what was said will be said again. */
+static void drop_below(cop_engine *engine, cop_branch id) {
+    cop_branch_record *branch = &engine->branches[id];
+    cop__engine_settle(engine, branch);
+    end_children(engine, id, COP_END_CANCELLED);
+    const uint64_t said = branch->generated + branch->below;
+    engine->metrics->tokens_total -= said;
+    engine->metrics->tokens_recomputed += said;
+    engine->problems[branch->problem].result.tokens_total -= said;
+}
+
+void cop__engine_withdraw(cop_engine *engine, cop_branch root) {
+    cop_problem *problem = &engine->problems[engine->branches[root].problem];
+    drop_below(engine, root);
+    cop__engine_forget(engine, root);
+    problem->root = COP_BRANCH_NONE;
+    problem->admitted = false;
+    problem->begun_before = true;
+}
+
+bool cop__engine_strip(cop_engine *engine, cop_branch id) {
+    cop_branch_record *branch = &engine->branches[id];
+    cop_branch_record *parent = &engine->branches[branch->parent];
+    cop_node node;
+    /* A spawned child began at position 0 with an empty view. */
+    const bool spawned = branch->spawned;
+    cop_node above = spawned ? cop_kv_root(engine->kv) : parent->node;
+    if (cop_kv_open(engine->kv, above, &node) != COP_OK)
+        return false;
+    if (branch->state == COP_BRANCH_ENDED)
+        parent->n_children_live++;
+    drop_below(engine, id);
+    cop_kv_release(engine->kv, branch->node);
+    branch->node = node;
+    branch->state = COP_BRANCH_LIVE;
+    branch->end = COP_END_DONE;
+    branch->from_parent = !spawned;
+    branch->n_spans = branch->n_pending = branch->n_fed = branch->fed_tokens = 0;
+    branch->ran_tokens = 0;
+    branch->fed_whole = true;
+    branch->again.n = 0;
+    branch->next_position = spawned ? 0 : parent->next_position;
+    branch->generated = branch->below = branch->thread_tokens = branch->critical_tokens = 0;
+    return true;
+}
+
 static void end_problem(cop_engine *engine, cop_problem *problem, const cop_branch_record *root) {
     problem->result.tokens_longest_thread = root->thread_tokens;
     problem->result.tokens_critical_path = root->critical_tokens;
@@ -519,15 +588,22 @@ static void end_problem(cop_engine *engine, cop_problem *problem, const cop_bran
     }
 }
 
-cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how) {
+void cop_engine_expect(cop_engine *engine, cop_branch branch, uint32_t tokens) {
+    engine->branches[branch].expected_tokens = tokens;
+}
+
+/* `keeps`: its KV stays for the join. */
+static cop_status end_branch(cop_engine *engine, cop_branch id, cop_branch_end how, bool keeps) {
     cop_branch_record *branch = &engine->branches[id];
     if (branch->state != COP_BRANCH_LIVE && branch->state != COP_BRANCH_WAITING)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was ended twice");
+    if (keeps && branch->parent != COP_BRANCH_NONE)
+        COP_TRY(cop__engine_unpark(engine, id));
     cop__engine_settle(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
     branch->end = how;
     branch->from_parent = false;
-    leave_plan(engine, branch);
+    cop__engine_leave_plan(engine, branch);
     cop__engine_event(engine, COP_EVENT_BRANCH_END, id, how, branch->generated);
     if (how == COP_END_PRUNED || how == COP_END_CANCELLED) {
         engine->metrics->prunes++;
@@ -543,7 +619,11 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     }
     cop_kv_seal(engine->kv, branch->node);
     branch->state = COP_BRANCH_ENDED;
-    if (how != COP_END_DONE) { /* its pages are free now; the record stays for the join */
+    if (!keeps) {
+        engine->n_parked -= branch->parked;
+        branch->parked = false;
+        /* Its pages are free now, and what it was fed last need not run; the record stays for the
+         * join. */
         cop_kv_release(engine->kv, branch->node);
         branch->node = COP_NODE_NONE;
         branch->n_pending = branch->n_spans = 0;
@@ -552,6 +632,14 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch id, cop_branch_end how)
     if (--parent->n_children_live > 0)
         return COP_OK;
     return problem->driver->joined(problem->driver, engine, parent_id);
+}
+
+cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end how) {
+    return end_branch(engine, branch, how, how == COP_END_DONE);
+}
+
+cop_status cop_engine_end_text(cop_engine *engine, cop_branch branch) {
+    return end_branch(engine, branch, COP_END_DONE, false);
 }
 
 cop_branch_info cop_engine_branch(const cop_engine *engine, cop_branch id) {

@@ -29,6 +29,21 @@
 typedef struct cop_engine cop_engine;
 typedef uint32_t cop_branch; /* index; valid until the branch is released */
 
+/* What happens when the KV pool is full, a cached prefix apart, which goes first. Under all but
+ * FAIL a branch may have to give way: its own tokens leave the pool, and are prefilled once more
+ * when there is room; its tokens stay the same. */
+typedef enum cop_pressure {
+    COP_PRESSURE_FAIL,  /* the run ends with ERR_NO_PAGES */
+    COP_PRESSURE_QUEUE, /* a branch or a problem starts only when what it may need beside the others
+                           is free; what was promised is kept, so nobody gives way unless a driver
+                           promised too little */
+    COP_PRESSURE_RECOMPUTE,    /* all start; the youngest gives way */
+    COP_PRESSURE_PRUNE_LOWEST, /* drivers end their lowest-scored branches (driver.shed); where none
+                                  can go, as RECOMPUTE */
+} cop_pressure;
+const char *cop_pressure_name(cop_pressure pressure); /* "fail", "queue", "recompute", .. */
+cop_status cop_pressure_parse(const char *name, cop_pressure *out);
+
 typedef struct cop_engine_options {
     const char *backend; /* "cpu" */
     cop_arith arith;
@@ -51,6 +66,7 @@ typedef struct cop_engine_options {
     /* Prompts that begin alike share KV, across problems and runs (prefix_store.h): blocks of so
      * many tokens; 0: off. A multiple of 64 that divides chunk_tokens. */
     uint32_t prefix_block;
+    cop_pressure pressure;
     uint64_t seed;
     uint64_t inject_ns[COP_TERM_COUNT]; /* tests: a delay put into each term where it occurs */
     cop_timeline *timeline;             /* NULL: none */
@@ -60,6 +76,8 @@ typedef struct cop_engine_options {
 cop_status cop_engine_create(const cop_model *model, const cop_engine_options *options,
                              cop_engine **out);
 void cop_engine_destroy(cop_engine *engine);
+/* What it runs on; the engine's. */
+const cop_backend *cop_engine_backend(const cop_engine *engine, const cop_backend_ops **ops);
 
 /* What a fed token is, for the partition of time and the counts. */
 typedef enum cop_feed {
@@ -70,12 +88,14 @@ typedef enum cop_feed {
                         fork */
     COP_FEED_JOIN,   /* forced after a join */
     COP_FEED_AGAIN,  /* re-prefilled at a join: was computed in a child before */
+    COP_FEED_RESUME, /* the engine's own: of a branch that gave way, computed once more */
 } cop_feed;
 
 typedef struct cop_driver cop_driver;
 struct cop_driver {
     uint64_t
         problem_key; /* names the problem to the random numbers, whatever else runs beside it */
+    uint32_t prompt_tokens; /* what start will feed at once, for admission; 0: unknown */
     /* Opens the root branch with cop_engine_root, feeds it. */
     cop_status (*start)(cop_driver *driver, cop_engine *engine, uint32_t problem);
     /* Fills temperature and filters, biases and forced; row and key are already set. */
@@ -91,6 +111,15 @@ struct cop_driver {
                         const cop_sample *sample);
     /* Every child of the branch's block has ended: join them. */
     cop_status (*joined)(cop_driver *driver, cop_engine *engine, cop_branch parent);
+    /* Under COP_PRESSURE_PRUNE_LOWEST, between steps: ends the lowest-scored branch that can go;
+     * *shed is false if none can. NULL: none can. */
+    cop_status (*shed)(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);
+    /* A full pool in which nobody that runs can give way: everything that this branch was fed, said
+     * and opened is gone. The driver forgets it and feeds what it did right after the fork, nothing
+     * more; of a root nothing, for `start` will be called again. The tokens will be those of the
+     * first time, for they hang on paths and positions alone. `ask`: only whether it could. NULL:
+     * never. */
+    bool (*restart)(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask);
 };
 
 /* Runs the problems to their end. Afterwards no branch and no page is held. On failure everything
@@ -127,9 +156,10 @@ cop_status cop_engine_calibrate(cop_engine *engine);
 
 cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out);
 
-/* Feeds tokens to a branch. `ids` stay the driver's and must not move until the branch's next
- * callback or its end. A branch whose fed tokens have all run is asked for its next token, unless
- * it waits or has ended. At most four spans may be outstanding. */
+/* Feeds tokens to a branch. `ids` stay the driver's and must not move until the branch forks, goes
+ * on after a join, or ends: one that gives way is prefilled from them. A branch whose fed tokens
+ * have all run is asked for its next token, unless it waits or has ended. At most four spans may be
+ * outstanding. */
 cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t *ids, uint32_t n,
                            cop_feed feed);
 
@@ -141,6 +171,13 @@ cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, co
 
 /* As fork, but each child begins with an empty view at position 0: it sees only what it is fed. */
 cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
+
+/* The most tokens that the branch will be fed before it forks or ends, those it was fed included:
+ * what COP_PRESSURE_QUEUE sets aside. Said after a fork, before its first feed. */
+void cop_engine_expect(cop_engine *engine, cop_branch branch, uint32_t tokens);
+
+/* As end with DONE, where the join takes the branch's text alone: its KV goes at once. */
+cop_status cop_engine_end_text(cop_engine *engine, cop_branch branch);
 
 /* Ends a branch. DONE keeps its view for the join; the other ends release it, and every branch
  * below it, at once. */

@@ -25,7 +25,7 @@ static void build_requests(cop_engine *engine, cop_flight *flight) {
     flight->n_gives = 0;
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         cop_branch_record *branch = &engine->branches[id];
-        if (branch->state != COP_BRANCH_LIVE)
+        if (branch->state != COP_BRANCH_LIVE || branch->parked)
             continue;
         uint32_t row =
             branch->from_parent ? engine->branches[branch->parent].last_row : branch->last_row;
@@ -127,6 +127,7 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
 
 static cop_status queue_next(cop_engine *engine) {
     cop_flight *flight = flight_begin(engine);
+    COP_TRY(cop__engine_relieve(engine));
     COP_TRY(cop__engine_build_rows(engine));
     if (engine->n_rows == 0)
         return COP_FAIL(COP_ERR_INTERNAL, "no branch has a token to run");
@@ -165,7 +166,7 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     cop_driver *driver = engine->problems[branch->problem].driver;
     COP_TRY(driver->token(driver, engine, give->branch, sample));
     if (branch->serial == give->serial && branch->state == COP_BRANCH_LIVE &&
-        branch->n_pending == 0 && branch->flight == 0)
+        branch->n_pending == 0 && branch->flight == 0 && !branch->parked)
         return COP_FAIL(COP_ERR_INTERNAL, "a driver left a branch without a next token");
     return COP_OK;
 }

@@ -4,6 +4,7 @@
  * engine_join.c    the joins
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
+ * engine_pressure.c what happens when the pool is full
  * engine_flight.c  steps that are queued, the samples that come back, running ahead
  * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time
  * engine_time.c    the one running timer, calibration's cost function
@@ -25,7 +26,7 @@
 #include "reason/engine.h"
 #include "reason/prefix_store.h"
 
-enum { COP_SPANS_MAX = 4, COP_CALIBRATION_MAX = 12, COP_FLIGHTS_MAX = 2 };
+enum { COP_SPANS_MAX = 8, COP_CALIBRATION_MAX = 12, COP_FLIGHTS_MAX = 2 };
 #define COP_ROW_NONE UINT32_MAX
 #define COP_PROBLEM_NONE UINT32_MAX
 
@@ -63,6 +64,17 @@ typedef struct cop_branch_record {
     uint64_t stream;
     cop_span spans[COP_SPANS_MAX];
     uint32_t n_spans, n_pending;
+    /* All that it was fed on its node, so that it can give way: runs of ids that follow one another
+     * in memory. */
+    cop_span fed[COP_SPANS_MAX];
+    uint32_t n_fed, fed_tokens;
+    bool fed_whole;          /* fed[] holds everything */
+    bool parked;             /* it gave way: its node is empty until it resumes */
+    uint32_t ran_tokens;     /* of a parked one: those that have been computed before */
+    uint32_t yielded;        /* how often it began anew for one that came after it */
+    uint32_t stripped_pages; /* what it and what stood on it held before it had to begin anew */
+    uint32_t expected_tokens;
+    bool spawned;      /* it began with an empty view */
     bool from_parent;  /* the first token comes from the parent's last row */
     uint32_t last_row; /* of the step in which everything fed has run, else COP_ROW_NONE */
     uint32_t next_position;
@@ -79,7 +91,7 @@ typedef struct cop_branch_record {
 typedef struct cop_problem { /* a place for one problem at a time */
     cop_driver *driver;
     cop_branch root;
-    bool ended, blocked;
+    bool ended, blocked, admitted, begun_before;
     cop_problem_result result;
 } cop_problem;
 
@@ -141,7 +153,7 @@ struct cop_engine {
     cop_prefix_store *store;     /* or NULL */
     cop_branch *fillers;         /* in order of their blocks */
     uint32_t n_fillers, max_fillers;
-    uint32_t n_zombies;
+    uint32_t n_zombies, n_parked;
     uint32_t next_serial;
 
     cop_problem *problems;
@@ -199,6 +211,13 @@ void cop__engine_forget(cop_engine *engine, cop_branch branch);
 void cop__engine_settle(const cop_engine *engine, cop_branch_record *branch);
 bool cop__engine_is_full(const cop_engine *engine);
 cop_status cop__engine_too_many(const cop_engine *engine);
+/* A new serial number, as of a branch that was opened just now. */
+void cop__engine_renumber(cop_engine *engine, cop_branch branch);
+/* Takes everything from a branch that waits or has ended, as if it had just been forked. */
+bool cop__engine_strip(cop_engine *engine, cop_branch branch);
+/* Takes a root and all below it away: its problem has not begun yet. */
+void cop__engine_withdraw(cop_engine *engine, cop_branch root);
+void cop__engine_leave_plan(cop_engine *engine, cop_branch_record *branch);
 void cop__engine_row_remove(cop_engine *engine, uint32_t row);
 /* The list of branches by age. */
 void cop__engine_list_append(cop_engine *engine, cop_branch branch);
@@ -217,6 +236,19 @@ cop_status cop__engine_prefix_take(cop_engine *engine, cop_branch_record *branch
 void cop__engine_prefix_drain(cop_engine *engine, uint32_t *room);
 void cop__engine_prefix_settle(cop_engine *engine);
 void cop__engine_prefix_finish(cop_engine *engine);
+
+/* engine_pressure.c */
+void cop__engine_fed(cop_branch_record *branch, const int32_t *ids, uint32_t n);
+/* Takes the branch's pages for n more tokens, whoever must give way for it. *parked: it was the
+ * branch itself. */
+cop_status cop__engine_take_pages(cop_engine *engine, cop_branch id, uint32_t n, bool *parked);
+/* Before a step: branches are shed where the policy says so, and who gave way comes back. */
+cop_status cop__engine_relieve(cop_engine *engine);
+bool cop__engine_admits(const cop_engine *engine, uint32_t tokens);
+/* Pages for two more tokens of every row: a step may run ahead without anybody giving way. */
+bool cop__engine_has_spare_pages(const cop_engine *engine);
+/* Somebody is about to stand on its tokens: it comes back now, at the others' cost. */
+cop_status cop__engine_unpark(cop_engine *engine, cop_branch branch);
 
 /* engine_step.c */
 cop_status cop__engine_build_rows(cop_engine *engine);

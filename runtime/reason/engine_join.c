@@ -51,6 +51,8 @@ static cop_status reopen(cop_engine *engine, cop_branch parent_id, cop_node view
     cop_kv_release(engine->kv, parent->node);
     parent->node = node;
     parent->again.n = 0;
+    parent->n_fed = parent->fed_tokens = parent->expected_tokens = 0;
+    parent->fed_whole = true;
     absorb_children(engine, parent_id);
     return COP_OK;
 }
@@ -64,7 +66,7 @@ static cop_status stitch(cop_engine *engine, cop_branch parent_id, bool equal_st
     for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE && status == COP_OK;
          id = engine->branches[id].next_sibling) {
         const cop_branch_record *child = &engine->branches[id];
-        if (child->end != COP_END_DONE)
+        if (child->end != COP_END_DONE || child->node == COP_NODE_NONE)
             continue;
         cop_node longer;
         status = cop_kv_stitch(engine->kv, view, parent->node, &child->node, 1, &longer);
@@ -100,7 +102,7 @@ cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent_id, bool r
     uint32_t position = parent->next_position;
     if (reuse_first) {
         const cop_branch_record *first = &engine->branches[parent->first_child];
-        if (first->end == COP_END_DONE) {
+        if (first->end == COP_END_DONE && first->node != COP_NODE_NONE) {
             view = first->node;
             engine->metrics->tokens_reused += first->next_position - position;
             position = first->next_position;

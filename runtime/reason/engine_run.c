@@ -11,44 +11,54 @@ static void release_all(cop_engine *engine) {
         cop__engine_forget(engine, engine->newest);
 }
 
-/* Starts the queue's next problem in a free place; *began is false when there is none left. */
-static cop_status begin_next(cop_engine *engine, cop_problem_queue *queue, uint32_t place,
-                             uint32_t *number, bool *began) {
+/* Takes the queue's next problem into a free place; *more is false when there is none left. It
+ * begins once it is admitted. */
+static void take_next(cop_engine *engine, cop_problem_queue *queue, uint32_t place, bool *more) {
     cop__engine_enter(engine, COP_TERM_HOST);
     cop_driver *driver = queue->next(queue);
-    *began = driver != NULL;
-    if (!driver)
-        return COP_OK;
-    engine->problems[place] = (cop_problem){
-        .driver = driver,
-        .root = COP_BRANCH_NONE,
-        .result = {.number = (*number)++, .begin_ns = cop_clock_ns() - engine->begin_ns}};
-    return driver->start(driver, engine, place);
+    *more = driver != NULL;
+    engine->problems[place] = (cop_problem){.driver = driver, .root = COP_BRANCH_NONE};
 }
 
-/* Takes leave of the problem that ended in this place, until one stays or the queue is empty. */
+static cop_status begin_problem(cop_engine *engine, uint32_t place, uint32_t *number) {
+    cop_problem *problem = &engine->problems[place];
+    if (!cop__engine_admits(engine, problem->driver->prompt_tokens))
+        return COP_OK;
+    problem->admitted = true;
+    if (!problem->begun_before) {
+        problem->result.number = (*number)++;
+        problem->result.begin_ns = cop_clock_ns() - engine->begin_ns;
+    }
+    return problem->driver->start(problem->driver, engine, place);
+}
+
+/* Takes leave of the problem that ended in this place and begins others, until one stays, one has
+ * to wait, or the queue is empty. */
 static cop_status refill(cop_engine *engine, cop_problem_queue *queue, uint32_t place,
                          uint32_t *number, bool *more) {
     cop_problem *problem = &engine->problems[place];
-    while (problem->ended && problem->driver) {
-        cop_driver *driver = problem->driver;
-        problem->driver = NULL;
-        if (queue->ended)
-            queue->ended(queue, driver, &problem->result);
-        if (*more)
-            COP_TRY(begin_next(engine, queue, place, number, more));
+    for (;;) {
+        if (problem->driver && problem->ended) {
+            cop_driver *driver = problem->driver;
+            problem->driver = NULL;
+            if (queue->ended)
+                queue->ended(queue, driver, &problem->result);
+        }
+        if (!problem->driver && *more)
+            take_next(engine, queue, place, more);
+        if (!problem->driver || problem->admitted)
+            return COP_OK;
+        COP_TRY(begin_problem(engine, place, number));
+        if (!problem->ended)
+            return COP_OK;
     }
-    return COP_OK;
 }
 
 static cop_status run_steps(cop_engine *engine, cop_problem_queue *queue) {
     uint32_t number = 0, running = 0;
     bool more = true;
-    for (uint32_t p = 0; p < engine->n_problems; p++) {
+    for (uint32_t p = 0; p < engine->n_problems; p++)
         engine->problems[p] = (cop_problem){.root = COP_BRANCH_NONE};
-        if (more)
-            COP_TRY(begin_next(engine, queue, p, &number, &more));
-    }
     do {
         running = 0;
         for (uint32_t p = 0; p < engine->n_problems; p++) {

@@ -6,6 +6,7 @@
 static cop_term term_of(const cop_engine *engine, const cop_branch_record *branch, cop_feed feed) {
     switch (feed) {
     case COP_FEED_PROMPT:
+    case COP_FEED_RESUME:
         return COP_TERM_PREFILL;
     case COP_FEED_HEADER:
     case COP_FEED_SPAWN:
@@ -35,7 +36,6 @@ static void run_again(cop_branch_record *parent) {
         return;
     parent->spans[0] = parent->again;
     parent->n_spans = parent->n_pending = 1;
-    parent->again.n = 0;
 }
 
 /* One pass over the branches, oldest first: drains go into the runs at once, as long as there is
@@ -51,7 +51,7 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         cop_branch_record *branch = &engine->branches[id];
         branch->last_row = COP_ROW_NONE;
-        if (branch->from_parent)
+        if (branch->from_parent && !branch->parked)
             run_again(&engine->branches[branch->parent]);
     }
     cop__engine_prefix_drain(engine, room);
@@ -111,6 +111,25 @@ static void pick_prefills(cop_engine *engine, uint32_t n_candidates, uint32_t *r
     }
 }
 
+/* The most tokens that a row has seen, and the most pages: the least pool that could hold this run.
+ * Views are walked where they may have more pages than any before. */
+static void note_view(cop_engine *engine, cop_node node, uint64_t tokens, uint32_t own) {
+    cop_metrics *m = engine->metrics;
+    const uint32_t page = engine->options.page_tokens;
+    if (tokens > m->view_tokens_longest)
+        m->view_tokens_longest = tokens;
+    if (tokens / page + cop_kv_node(engine->kv, node).depth <= m->view_pages_longest)
+        return;
+    uint64_t pages = (own + page - 1) / page;
+    for (node = cop_kv_node(engine->kv, node).parent; node != cop_kv_root(engine->kv);
+         node = cop_kv_node(engine->kv, node).parent) {
+        const uint32_t segment = cop_kv_node(engine->kv, node).segment;
+        pages += (cop_kv_segments(engine->kv)[segment].tokens + page - 1) / page;
+    }
+    if (pages > m->view_pages_longest)
+        m->view_pages_longest = pages;
+}
+
 /* Moves the first `tokens` fed tokens of the branch into rows. */
 static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
     cop_branch_record *branch = &engine->branches[id];
@@ -138,6 +157,7 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
         tokens -= n;
     }
     engine->n_rows = row;
+    note_view(engine, branch->node, engine->row_view[row - 1], engine->offset[row - 1] + 1);
     branch->last_row = branch->n_pending == 0 ? row - 1 : COP_ROW_NONE;
 }
 
@@ -165,7 +185,7 @@ cop_status cop__engine_build_rows(cop_engine *engine) {
  * decode rows alone, all of them still decode, and nothing else waits. */
 static bool ahead_possible(const cop_engine *engine, const cop_flight *before) {
     if (before->n_runs > 0 || before->n_decode != engine->n_decode || engine->n_decode == 0 ||
-        before->n_requests != before->n_decode)
+        before->n_requests != before->n_decode || !cop__engine_has_spare_pages(engine))
         return false;
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         const cop_branch_record *branch = &engine->branches[id];

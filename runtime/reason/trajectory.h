@@ -83,6 +83,9 @@ void cop_trajectories_destroy(cop_trajectories *set);
 
 /* Reads a JSONL file; an error names file, line and key. */
 cop_status cop_trajectories_read(const char *path, cop_trajectories **out);
+/* The same of text in memory; `source` stands for the file in messages. */
+cop_status cop_trajectories_read_text(const char *text, size_t bytes, const char *source,
+                                      cop_trajectories **out);
 
 /* Parses recorded text with a dialect's tags (strict). The prompt is the text before the root's
  * opening tag, in which tags are ordinary text, or, where the text has none, before the first

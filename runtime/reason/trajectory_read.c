@@ -253,9 +253,9 @@ static cop_status read_file(FILE *file, const char *path, cop_trajectories *set)
     return status;
 }
 
-cop_status cop_trajectories_read(const char *path, cop_trajectories **out) {
+/* Closes the file. */
+static cop_status read_set(FILE *file, const char *path, cop_trajectories **out) {
     *out = NULL;
-    FILE *file = fopen(path, "rb");
     if (!file)
         return COP_FAIL(COP_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     cop_trajectories *set = NULL;
@@ -268,4 +268,13 @@ cop_status cop_trajectories_read(const char *path, cop_trajectories **out) {
     else
         cop_trajectories_destroy(set);
     return status;
+}
+
+cop_status cop_trajectories_read(const char *path, cop_trajectories **out) {
+    return read_set(fopen(path, "rb"), path, out);
+}
+
+cop_status cop_trajectories_read_text(const char *text, size_t bytes, const char *source,
+                                      cop_trajectories **out) {
+    return read_set(fmemopen((void *)text, bytes, "rb"), source, out); /* it is only read */
 }

@@ -196,7 +196,7 @@ enum { APPEND_ROWS = 4, APPEND_PAGES = 8, APPEND_PAGE_TOKENS = 16, APPEND_POSITI
 
 typedef struct append_world {
     uint32_t d, n_heads, n_kv_heads, rope, width;
-    bool with_norms;
+    bool with_norms, with_bias;
     uint16_t *qkv;
     float *cosine, *sine, *bias, *q_norm, *k_norm;
 } append_world;
@@ -207,7 +207,8 @@ static void append_expect(const append_world *w, uint32_t row, uint32_t head, in
     const uint32_t d = w->d;
     double x[256], squares = 0;
     for (uint32_t i = 0; i < d; i++) {
-        x[i] = from_bf16(w->qkv[(size_t)row * w->width + head * d + i]) + w->bias[head * d + i];
+        x[i] = from_bf16(w->qkv[(size_t)row * w->width + head * d + i]);
+        x[i] += w->with_bias ? w->bias[head * d + i] : 0;
         squares += x[i] * x[i];
     }
     const bool rotates = head < w->n_heads + w->n_kv_heads;
@@ -284,7 +285,7 @@ static void check_append(append_world w, values *random) {
         .position = device_put(position, sizeof position),
         .cosine = device_put(w.cosine, angles * sizeof(float)),
         .sine = device_put(w.sine, angles * sizeof(float)),
-        .bias = device_put(w.bias, w.width * sizeof(float)),
+        .bias = w.with_bias ? device_put(w.bias, w.width * sizeof(float)) : NULL,
         .q_norm = w.with_norms ? device_put(w.q_norm, w.d * sizeof(float)) : NULL,
         .k_norm = w.with_norms ? device_put(w.k_norm, w.d * sizeof(float)) : NULL,
         .row_failed = device_put(rows, sizeof rows),
@@ -326,10 +327,10 @@ static void check_append(append_world w, values *random) {
         written += pool[i] != 0xffff;
     const bool nowhere_else = written == (size_t)APPEND_ROWS * 2 * w.n_kv_heads * w.d;
     report_case(worst <= 1 && marked && nowhere_else,
-                "append %d rows, d %u, heads %u/%u, %s%s, error %.2f%s%s", APPEND_ROWS, w.d,
+                "append %d rows, d %u, heads %u/%u, %s%s%s, error %.2f%s%s", APPEND_ROWS, w.d,
                 w.n_heads, w.n_kv_heads, w.rope == COP_ROPE_HALVES ? "halves" : "neighbours",
-                w.with_norms ? ", norms" : "", worst, marked ? "" : ", wrong marks",
-                nowhere_else ? "" : ", stores elsewhere");
+                w.with_bias ? ", bias" : "", w.with_norms ? ", norms" : "", worst,
+                marked ? "" : ", wrong marks", nowhere_else ? "" : ", stores elsewhere");
     free(query);
     free(pool);
     append_world_free(&w);
@@ -514,9 +515,17 @@ void check_step_kernels(void) {
                                 .n_heads = 3 * (1 + i % 2),
                                 .n_kv_heads = 1 + i % 2,
                                 .rope = i % 2 ? COP_ROPE_HALVES : COP_ROPE_NEIGHBOURS,
-                                .with_norms = i > 1};
+                                .with_norms = i > 1,
+                                .with_bias = true};
         check_append(w, &random);
     }
+    static const append_world families[] = {
+        {.d = 64, .n_heads = 9, .n_kv_heads = 3, .rope = COP_ROPE_NEIGHBOURS},
+        {.d = 64, .n_heads = 14, .n_kv_heads = 2, .rope = COP_ROPE_HALVES, .with_bias = true},
+        {.d = 128, .n_heads = 16, .n_kv_heads = 8, .rope = COP_ROPE_HALVES, .with_norms = true},
+    };
+    for (uint32_t i = 0; i < sizeof families / sizeof *families; i++)
+        check_append(families[i], &random);
     check_copy_pages(&random);
     check_product(&random, 1, 96, 576);
     check_product(&random, 17, 100, 512);

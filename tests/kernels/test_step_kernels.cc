@@ -118,41 +118,18 @@ struct append_case {
     uint32_t bad; /* 0: no row is bad; 1: NaN in K; 2: inf in V; 3: inf in Q; 4: failed before */
 };
 
-static void to_halves(float *head, uint32_t d) { /* (2i, 2i + 1) -> (i, i + d / 2) */
-    std::vector<float> v(head, head + d);
-    for (uint32_t i = 0; i < d / 2; i++)
-        head[i] = v[2 * i], head[i + d / 2] = v[2 * i + 1];
-}
-static void to_neighbours(float *head, uint32_t d) {
-    std::vector<float> v(head, head + d);
-    for (uint32_t i = 0; i < d / 2; i++)
-        head[2 * i] = v[i], head[2 * i + 1] = v[i + d / 2];
-}
-
-/* What the row's Q, K and V become, by the cpu backend's operations. */
+/* What the cpu backend makes of the row's Q, K and V. */
 static std::vector<float> append_reference(const append_case &c, std::vector<float> row,
                                            const std::vector<float> &bias,
                                            const std::vector<float> &norms, const float *cosine,
                                            const float *sine) {
-    const uint32_t d = c.d, turned = c.heads + c.kv_heads;
-    const uint32_t width = (turned + c.kv_heads) * d;
-    for (uint32_t i = 0; c.bias && i < width; i++)
-        row[i] += bias[i];
-    if (c.bias && !c.wide)
-        ops()->round(row.data(), width);
-    for (uint32_t h = 0; h < turned; h++) {
-        float *head = &row[h * d];
-        if (c.normed) {
-            std::vector<float> in(head, head + d);
-            ops()->norm(in.data(), &norms[h < c.heads ? 0 : d], d, 1e-6f, !c.wide, head);
-        }
-        if (c.rope == COP_ROPE_HALVES)
-            to_neighbours(head, d);
-        ops()->rotate(head, 1, d, cosine, sine);
-        if (c.rope == COP_ROPE_HALVES)
-            to_halves(head, d);
-    }
-    ops()->round(row.data(), width);
+    cop_cpu_heads heads = {};
+    heads.n_heads = c.heads, heads.n_kv_heads = c.kv_heads, heads.head_dim = c.d;
+    heads.bias = c.bias ? bias.data() : nullptr, heads.eps = 1e-6f;
+    heads.q_norm = c.normed ? &norms[0] : nullptr, heads.k_norm = c.normed ? &norms[c.d] : nullptr;
+    heads.rope_halves = c.rope == COP_ROPE_HALVES, heads.round = !c.wide;
+    cop_cpu_heads_run(ops(), &heads, cosine, sine, row.data());
+    ops()->round(row.data(), (uint32_t)row.size());
     return row;
 }
 
@@ -452,6 +429,8 @@ static found check_all_append() {
     TRY(check_append({3, 4, 2, 64, 16, false, false, false, COP_ROPE_NEIGHBOURS, 0}));
     TRY(check_append({3, 3, 1, 96, 32, true, true, true, COP_ROPE_HALVES, 0}));
     TRY(check_append({3, 2, 1, 64, 16, false, false, false, COP_ROPE_HALVES, 2}));
+    TRY(check_append({2, 2, 1, 64, 16, false, true, false, COP_ROPE_HALVES, 0}));
+    TRY(check_append({2, 4, 2, 64, 16, false, false, true, COP_ROPE_HALVES, 0}));
     return "";
 }
 
@@ -506,6 +485,28 @@ static void test_append_shapes() {
     expect_none(check_append({1000, 1, 1, 64, 16, false, false, false, COP_ROPE_NEIGHBOURS, 0}));
 }
 
+/* What a family has, with the heads of a published model of it, bf16 and f32. */
+static void test_append_families() {
+    for (uint32_t wide = 0; wide < 2; wide++) {
+        const bool f32 = wide != 0;
+        const append_case families[] = {
+            {4, 9, 3, 64, 32, f32, false, false, COP_ROPE_NEIGHBOURS, 0}, /* SmolLM2-135M */
+            {4, 14, 2, 64, 32, f32, true, false, COP_ROPE_HALVES, 0},     /* Qwen2.5-0.5B */
+            {4, 28, 4, 128, 16, f32, true, false, COP_ROPE_HALVES, 0},    /* Qwen2.5-7B */
+            {4, 16, 8, 128, 16, f32, false, true, COP_ROPE_HALVES, 0},    /* Qwen3-0.6B */
+            {4, 32, 8, 128, 64, f32, false, true, COP_ROPE_HALVES, 0},    /* Qwen3-8B */
+        };
+        for (append_case c : families) {
+            expect_none(check_append(c));
+            c.bad = 1 + wide;
+            expect_none(check_append(c));
+        }
+    }
+    /* All eight combinations, with heads narrower than a vector of threads. */
+    for (uint32_t i = 0; i < 8; i++)
+        expect_none(check_append({3, 6, 2, 32, 16, false, (i & 1) != 0, (i & 2) != 0, i >> 2, 0}));
+}
+
 static void test_append_bad_rows() {
     for (uint32_t bad = 1; bad <= 4; bad++)
         for (uint32_t normed = 0; normed < 2; normed++) {
@@ -555,6 +556,9 @@ static void test_every_mutant_is_caught() {
     CHECK_EQ(hunt("norm_", check_all_rows), 4);
     CHECK_EQ(hunt("activate_", check_all_rows), 1);
     CHECK_EQ(hunt("append_32_", check_far), 1);
+    CHECK_EQ(hunt("append_bias_", check_all_append), 2);
+    CHECK_EQ(hunt("append_head_", check_all_append), 2);
+    CHECK_EQ(hunt("append_halves_", check_all_append), 1);
     CHECK_EQ(hunt("append_no", check_all_append), 1);
     CHECK_EQ(hunt("append_p", check_all_append), 2);
     CHECK_EQ(hunt("append_flag", check_all_append), 1);
@@ -572,6 +576,7 @@ int main() {
     RUN(test_tables_under_every_schedule);
     RUN(test_row_shapes);
     RUN(test_append_shapes);
+    RUN(test_append_families);
     RUN(test_append_bad_rows);
     RUN(test_offsets_past_32_bits);
     RUN(test_table_shapes);

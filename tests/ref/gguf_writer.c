@@ -199,7 +199,9 @@ static void random_matrix(gguf_writer *w, const char *name, cop_dtype type, uint
                           uint64_t cols, uint64_t seed) {
     size_t count = (size_t)((rows ? rows : 1) * cols);
     float *values = must(malloc(count * sizeof *values));
-    float mean = rows ? 0.0f : 1.0f, reach = rows ? 1.0f / sqrtf((float)cols) : 0.25f;
+    const bool bias = strstr(name, ".bias") != NULL;
+    float mean = rows || bias ? 0.0f : 1.0f;
+    float reach = rows ? 1.0f / sqrtf((float)cols) : bias ? 0.5f : 0.25f;
     cop_rng_key key = {seed, w->n_tensors, 0};
     for (size_t i = 0; i < count; i++) {
         key.position = i;
@@ -209,48 +211,76 @@ static void random_matrix(gguf_writer *w, const char *name, cop_dtype type, uint
     free(values);
 }
 
-static void llama_metadata(gguf_writer *w, const cop_model_shape *s) {
-    gguf_writer_text(w, "general.architecture", "llama");
+static const char *family_name(const cop_model_shape *s) {
+    static const char *const names[COP_FAMILY_COUNT] = {"llama", "qwen2", "qwen3"};
+    return names[s->family];
+}
+
+static void family_u32(gguf_writer *w, const cop_model_shape *s, const char *rest, uint32_t value) {
+    char key[64];
+    snprintf(key, sizeof key, "%s.%s", family_name(s), rest);
+    gguf_writer_u32(w, key, value);
+}
+
+static void family_f32(gguf_writer *w, const cop_model_shape *s, const char *rest, double value) {
+    char key[64];
+    snprintf(key, sizeof key, "%s.%s", family_name(s), rest);
+    gguf_writer_f32(w, key, (float)value);
+}
+
+static void model_metadata(gguf_writer *w, const cop_model_shape *s) {
+    gguf_writer_text(w, "general.architecture", family_name(s));
     gguf_writer_text(w, "general.name", "tiny");
     gguf_writer_u32(w, "general.quantization_version", 2);
-    gguf_writer_u32(w, "llama.block_count", s->n_layers);
-    gguf_writer_u32(w, "llama.context_length", s->context);
-    gguf_writer_u32(w, "llama.embedding_length", s->hidden);
-    gguf_writer_u32(w, "llama.feed_forward_length", s->ffn);
-    gguf_writer_u32(w, "llama.attention.head_count", s->n_heads);
-    gguf_writer_u32(w, "llama.attention.head_count_kv", s->n_kv_heads);
+    family_u32(w, s, "block_count", s->n_layers);
+    family_u32(w, s, "context_length", s->context);
+    family_u32(w, s, "embedding_length", s->hidden);
+    family_u32(w, s, "feed_forward_length", s->ffn);
+    family_u32(w, s, "attention.head_count", s->n_heads);
+    family_u32(w, s, "attention.head_count_kv", s->n_kv_heads);
     if (s->head_dim * s->n_heads != s->hidden) {
-        gguf_writer_u32(w, "llama.attention.key_length", s->head_dim);
-        gguf_writer_u32(w, "llama.attention.value_length", s->head_dim);
+        family_u32(w, s, "attention.key_length", s->head_dim);
+        family_u32(w, s, "attention.value_length", s->head_dim);
     }
-    gguf_writer_u32(w, "llama.rope.dimension_count", s->head_dim);
-    gguf_writer_f32(w, "llama.rope.freq_base", (float)s->rope_theta);
-    gguf_writer_f32(w, "llama.attention.layer_norm_rms_epsilon", (float)s->rms_eps);
-    gguf_writer_u32(w, "llama.vocab_size", s->vocab);
+    family_u32(w, s, "rope.dimension_count", s->head_dim);
+    family_f32(w, s, "rope.freq_base", s->rope_theta);
+    family_f32(w, s, "attention.layer_norm_rms_epsilon", s->rms_eps);
+    family_u32(w, s, "vocab_size", s->vocab);
 }
 
 void gguf_writer_llama(gguf_writer *w, const gguf_writer_model *model) {
     const cop_model_shape *s = &model->shape;
-    uint32_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
-    uint64_t seed = model->seed;
-    llama_metadata(w, s);
+    const uint32_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
+    const uint64_t seed = model->seed;
+    model_metadata(w, s);
     random_matrix(w, "token_embd.weight", model->embedding_dtype, s->vocab, s->hidden, seed);
     for (uint32_t layer = 0; layer < s->n_layers; layer++) {
         const struct {
             const char *role;
             uint32_t rows, cols;
+            bool wanted;
         } parts[] = {
-            {"attn_norm", 0, s->hidden},     {"attn_q", q, s->hidden},
-            {"attn_k", kv, s->hidden},       {"attn_v", kv, s->hidden},
-            {"attn_output", s->hidden, q},   {"ffn_norm", 0, s->hidden},
-            {"ffn_gate", s->ffn, s->hidden}, {"ffn_up", s->ffn, s->hidden},
-            {"ffn_down", s->hidden, s->ffn},
+            {"attn_norm.weight", 0, s->hidden, true},
+            {"attn_q.weight", q, s->hidden, true},
+            {"attn_k.weight", kv, s->hidden, true},
+            {"attn_v.weight", kv, s->hidden, true},
+            {"attn_output.weight", s->hidden, q, true},
+            {"ffn_norm.weight", 0, s->hidden, true},
+            {"ffn_gate.weight", s->ffn, s->hidden, true},
+            {"ffn_up.weight", s->ffn, s->hidden, true},
+            {"ffn_down.weight", s->hidden, s->ffn, true},
+            {"attn_q.bias", 0, q, s->family == COP_FAMILY_QWEN2},
+            {"attn_k.bias", 0, kv, s->family == COP_FAMILY_QWEN2},
+            {"attn_v.bias", 0, kv, s->family == COP_FAMILY_QWEN2},
+            {"attn_q_norm.weight", 0, s->head_dim, s->family == COP_FAMILY_QWEN3},
+            {"attn_k_norm.weight", 0, s->head_dim, s->family == COP_FAMILY_QWEN3},
         };
         for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
             char name[64];
-            snprintf(name, sizeof name, "blk.%u.%s.weight", layer, parts[i].role);
-            random_matrix(w, name, parts[i].rows ? model->dtype : COP_F32, parts[i].rows,
-                          parts[i].cols, seed);
+            snprintf(name, sizeof name, "blk.%u.%s", layer, parts[i].role);
+            if (parts[i].wanted)
+                random_matrix(w, name, parts[i].rows ? model->dtype : COP_F32, parts[i].rows,
+                              parts[i].cols, seed);
         }
     }
     random_matrix(w, "output_norm.weight", COP_F32, 0, s->hidden, seed);

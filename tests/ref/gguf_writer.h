@@ -82,8 +82,9 @@ void gguf_writer_remove_tensor(gguf_writer *w, const char *name);
  * [5], whose end is no multiple of the alignment, and "last" F16 [2, 8]. Not a model. */
 void gguf_writer_every_kind(gguf_writer *w);
 
-/* All metadata and tensors of a small Llama model without a tokenizer. Matrices are uniform in
- * +- 1/sqrt(cols), norms around 1; counter-based in the seed. */
+/* All metadata and tensors of a small model of the shape's family, Llama where it says nothing,
+ * without a tokenizer. Matrices are uniform in +- 1/sqrt(cols), norms around 1, biases around 0;
+ * counter-based in the seed. */
 typedef struct gguf_writer_model {
     cop_model_shape shape;
     cop_dtype dtype;           /* of the layers' matrices */

@@ -19,7 +19,10 @@ typedef struct random_branch {
     cop_branch branch;
     uint64_t path; /* hash */
     uint32_t depth, said, limit;
-    uint32_t first_child, n_children, blocks;
+    uint32_t parent, n_header; /* record of the branch it was forked from; UINT32_MAX: the root */
+    uint64_t digest, rows;     /* with all below it */
+    uint32_t child[4], n_children, blocks; /* records */
+    bool runs;                             /* neither waits for a block nor has ended */
     int32_t ids[RANDOM_TOKENS_MAX];
     uint32_t n_ids;
 } random_branch;
@@ -32,9 +35,10 @@ typedef struct random_driver {
     uint64_t shared_key; /* drivers of one key share them, as far as the shorter goes */
     random_branch branches[RANDOM_BRANCHES_MAX];
     uint32_t n_branches;
+    uint32_t free[RANDOM_BRANCHES_MAX], n_free; /* records of branches that began anew */
     int32_t prompt[512];
     uint32_t n_prompt;
-    uint64_t digest, rows;
+    uint64_t digest, rows, restarts;
     random_coverage *coverage;
 } random_driver;
 

@@ -131,6 +131,7 @@ typedef struct tree_replay_options {
     uint32_t group, tile_slots; /* of the plan */
     uint32_t max_rows;          /* rows a batch; 0: a step is one batch */
     bool decode_by_prefill;     /* decode rows become runs of one token */
+    bool pages_ahead;           /* of the kv */
     bool with_rebuilt;       /* keeps a second plan that is rebuilt from scratch for each batch */
     bool drop_prefill_first; /* the second plan is rebuilt before its step rather than after */
 } tree_replay_options;
@@ -158,7 +159,7 @@ bool tree_replay_next(tree_replay *replay, tree_batch *batch); /* false: the tra
 const cop_kv *tree_replay_kv(const tree_replay *replay);
 cop_kv_options tree_replay_kv_options(const tree_replay *replay); /* to size a backend */
 cop_plan_options tree_replay_plan_options(const tree_replay *replay);
-const cop_plan *tree_replay_plan(const tree_replay *replay);
+cop_plan *tree_replay_plan(const tree_replay *replay);
 const tree_coverage *tree_replay_coverage(const tree_replay *replay);
 /* The live handle's node. */
 cop_node tree_replay_node(const tree_replay *replay, uint32_t view);

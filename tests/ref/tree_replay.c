@@ -78,6 +78,7 @@ static void derive_options(tree_replay *r) {
         .max_nodes = t->max_nodes + 1,
         .chunk_tokens = r->options.chunk_tokens,
         .chunk_tail_tokens = r->options.chunk_tail_tokens,
+        .pages_ahead = r->options.pages_ahead,
     };
     r->plan_options = (cop_plan_options){
         .group = r->options.group,
@@ -376,7 +377,7 @@ cop_plan_options tree_replay_plan_options(const tree_replay *r) {
     return r->plan_options;
 }
 
-const cop_plan *tree_replay_plan(const tree_replay *r) {
+cop_plan *tree_replay_plan(const tree_replay *r) {
     return r->plan;
 }
 

@@ -138,15 +138,14 @@ static cop_status backend_product(cop_backend *b, cop_product which, uint32_t la
     return COP_OK;
 }
 
-/* Rotates a row's Q and K. A pool of bf16 takes its queries rounded as well (attention.h). A failed
- * row keeps failing, so that its mates never meet 0 x NaN: its Q, K and V are zeros from here on.
- */
-static void rotate_row(cop_backend *b, uint32_t row) {
-    const uint32_t heads = b->shape.n_heads, kv_heads = b->shape.n_kv_heads;
+/* Bias, head norms and rotation of a row's Q, K and V. A pool of bf16 takes its queries rounded as
+ * well (attention.h). A failed row keeps failing, so that its mates never meet 0 x NaN: its Q, K
+ * and V are zeros from here on. */
+static void finish_qkv(cop_backend *b, uint32_t layer, uint32_t row) {
     float *qkv = cop_cpu_row(b, COP_A_QKV, row);
     const size_t angle = (size_t)b->step.position[row] * b->rotary.half;
-    b->ops->rotate(qkv, heads + kv_heads, b->shape.head_dim, b->rotary.cosine + angle,
-                   b->rotary.sine + angle);
+    cop_cpu_heads_run(b->ops, &b->layers[layer].heads, b->rotary.cosine + angle,
+                      b->rotary.sine + angle, qkv);
     if (b->options.arith != COP_ARITH_F32)
         b->ops->round(qkv, b->width[COP_A_QKV]);
     if (b->failed[row] || !b->ops->finite(qkv, b->width[COP_A_QKV])) {
@@ -172,7 +171,7 @@ static cop_status backend_append(cop_backend *b, uint32_t layer) {
 #pragma omp parallel for schedule(static)                                                          \
     num_threads((int)b->options.n_threads) if (rows >= COP_CPU_PARALLEL_ROWS)
     for (uint32_t row = 0; row < rows; row++)
-        rotate_row(b, row);
+        finish_qkv(b, layer, row);
     for (uint32_t row = 0; row < rows; row++) {
         store_row(b, layer, row);
         b->any_failed = b->any_failed || b->failed[row];

@@ -16,6 +16,7 @@ enum { COP_CPU_DESCRIBE_BYTES = 160, COP_CPU_PARALLEL_ROWS = 8 };
 typedef struct cop_cpu_layer {
     cop_packed qkv[3], o, gate_up[2], down;
     const float *norm_attn, *norm_ffn;
+    cop_cpu_heads heads;
 } cop_cpu_layer;
 
 struct cop_backend {
@@ -29,7 +30,7 @@ struct cop_backend {
     cop_packed head;
     void *panels;
     size_t panels_bytes;
-    float *norms; /* all norm weights, widened: the layers', then the final one */
+    float *vectors; /* all norms and biases, widened: the layers', then the final norm */
     const float *norm_final;
 
     const cop_cpu_ops *ops;

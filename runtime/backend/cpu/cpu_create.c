@@ -118,31 +118,66 @@ static cop_status pack_weights(cop_backend *b, const cop_model *model) {
     return COP_OK;
 }
 
-static cop_status widen_norm(cop_backend *b, const cop_tensor *tensor, float *out) {
-    if (!tensor || tensor->rows * tensor->cols != b->shape.hidden)
-        return COP_FAIL(COP_ERR_MISMATCH, "a norm has %llu weights, the model's width is %u",
-                        tensor ? (unsigned long long)(tensor->rows * tensor->cols) : 0ull,
-                        b->shape.hidden);
-    cop_dtype_widen(tensor->type, tensor->data, b->shape.hidden, out);
+/* Widens n values of a norm or a bias to *at, and moves *at behind them. */
+static cop_status widen_vector(cop_backend *b, const cop_model *model, cop_weight weight,
+                               uint32_t layer, uint32_t n, float **at) {
+    const cop_tensor *tensor = cop_model_tensor(model, weight, layer);
+    if (!tensor || tensor->rows != 1 || tensor->cols != n) {
+        char name[COP_WEIGHT_NAME_BYTES];
+        cop_weight_name(weight, layer, name);
+        return COP_FAIL(COP_ERR_MISMATCH, "%s has %llu values, the model's shape asks for %u", name,
+                        tensor ? (unsigned long long)(tensor->rows * tensor->cols) : 0ull, n);
+    }
+    cop_dtype_widen(tensor->type, tensor->data, n, *at);
     if (b->options.arith == COP_ARITH_BF16)
-        b->ops->round(out, b->shape.hidden);
+        b->ops->round(*at, n);
+    *at += n;
     return COP_OK;
 }
 
-static cop_status load_norms(cop_backend *b, const cop_model *model) {
-    const uint32_t hidden = b->shape.hidden, layers = b->shape.n_layers;
-    b->norms = cop_calloc((2 * (size_t)layers + 1) * hidden, sizeof *b->norms);
-    if (!b->norms)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the norms' weights");
-    float *at = b->norms;
-    for (uint32_t l = 0; l < layers; l++, at += 2 * (size_t)hidden) {
-        COP_TRY(widen_norm(b, cop_model_tensor(model, COP_W_NORM_ATTN, l), at));
-        COP_TRY(widen_norm(b, cop_model_tensor(model, COP_W_NORM_FFN, l), at + hidden));
+static cop_status load_heads(cop_backend *b, const cop_model *model, uint32_t l, float **at) {
+    const cop_model_shape *s = &b->shape;
+    const uint32_t d = s->head_dim, kv = s->n_kv_heads * d;
+    cop_cpu_heads *heads = &b->layers[l].heads;
+    *heads = (cop_cpu_heads){.n_heads = s->n_heads,
+                             .n_kv_heads = s->n_kv_heads,
+                             .head_dim = d,
+                             .eps = (float)s->rms_eps,
+                             .rope_halves = s->rope_halves,
+                             .round = b->options.arith == COP_ARITH_BF16};
+    if (s->qkv_bias) {
+        heads->bias = *at;
+        COP_TRY(widen_vector(b, model, COP_W_Q_BIAS, l, s->n_heads * d, at));
+        COP_TRY(widen_vector(b, model, COP_W_K_BIAS, l, kv, at));
+        COP_TRY(widen_vector(b, model, COP_W_V_BIAS, l, kv, at));
+    }
+    if (s->head_norms) {
+        heads->q_norm = *at;
+        COP_TRY(widen_vector(b, model, COP_W_Q_NORM, l, d, at));
+        heads->k_norm = *at;
+        COP_TRY(widen_vector(b, model, COP_W_K_NORM, l, d, at));
+    }
+    return COP_OK;
+}
+
+static cop_status load_vectors(cop_backend *b, const cop_model *model) {
+    const cop_model_shape *s = &b->shape;
+    const size_t hidden = s->hidden, d = s->head_dim;
+    const size_t bias = s->qkv_bias ? (s->n_heads + 2 * (size_t)s->n_kv_heads) * d : 0;
+    const size_t layer = 2 * hidden + bias + (s->head_norms ? 2 * d : 0);
+    b->vectors = cop_calloc(s->n_layers * layer + hidden, sizeof *b->vectors);
+    if (!b->vectors)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the weights of norms and biases");
+    float *at = b->vectors;
+    for (uint32_t l = 0; l < s->n_layers; l++) {
         b->layers[l].norm_attn = at;
-        b->layers[l].norm_ffn = at + hidden;
+        COP_TRY(widen_vector(b, model, COP_W_NORM_ATTN, l, s->hidden, &at));
+        b->layers[l].norm_ffn = at;
+        COP_TRY(widen_vector(b, model, COP_W_NORM_FFN, l, s->hidden, &at));
+        COP_TRY(load_heads(b, model, l, &at));
     }
     b->norm_final = at;
-    return widen_norm(b, cop_model_tensor(model, COP_W_NORM_FINAL, 0), at);
+    return widen_vector(b, model, COP_W_NORM_FINAL, 0, s->hidden, &at);
 }
 
 static cop_status take_buffers(cop_backend *b) {
@@ -245,7 +280,7 @@ static cop_status build(cop_backend *b, const cop_model *model) {
         return COP_FAIL(COP_ERR_MISMATCH, "the embedding is not %u x %u", b->shape.vocab,
                         b->shape.hidden);
     COP_TRY(pack_weights(b, model));
-    COP_TRY(load_norms(b, model));
+    COP_TRY(load_vectors(b, model));
     COP_TRY(take_buffers(b));
     COP_TRY(create_parts(b));
     write_description(b);
@@ -278,7 +313,7 @@ void cop__cpu_destroy(cop_backend *b) {
     for (int a = 0; a < COP_A_COUNT; a++)
         cop_free(b->activation[a]);
     cop_free(b->layers);
-    cop_free(b->norms);
+    cop_free(b->vectors);
     cop_free(b->head_input);
     cop_free(b->logits);
     cop_free(b->logits_row);

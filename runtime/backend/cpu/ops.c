@@ -19,6 +19,19 @@ const cop_cpu_ops *cop_cpu_ops_for(cop_isa isa) {
 #define COP_OPS_TABLE cop__cpu_ops_portable
 #include "backend/cpu/ops_body.h"
 
+void cop_cpu_heads_run(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
+                       const float *sine, float *qkv) {
+    const uint32_t d = heads->head_dim, turned = heads->n_heads + heads->n_kv_heads;
+    if (heads->bias)
+        ops->add(qkv, heads->bias, (turned + heads->n_kv_heads) * d, heads->round);
+    for (uint32_t h = 0; heads->q_norm && h < turned; h++) {
+        float *head = qkv + (size_t)h * d;
+        const float *weight = h < heads->n_heads ? heads->q_norm : heads->k_norm;
+        ops->norm(head, weight, d, heads->eps, heads->round, head);
+    }
+    (heads->rope_halves ? ops->rotate_halves : ops->rotate)(qkv, turned, d, cosine, sine);
+}
+
 cop_status cop_rotary_create(uint32_t n_positions, uint32_t head_dim, double theta,
                              uint32_t n_threads, cop_rotary *out) {
     cop_rotary rotary = {.n_positions = n_positions, .half = head_dim / 2};

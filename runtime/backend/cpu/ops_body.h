@@ -106,6 +106,19 @@ static void rotate_row(float *heads, uint32_t n_heads, uint32_t head_dim, const 
     }
 }
 
+static void rotate_halves_row(float *heads, uint32_t n_heads, uint32_t head_dim,
+                              const float *restrict cosine, const float *restrict sine) {
+    const uint32_t half = head_dim / 2;
+    for (uint32_t h = 0; h < n_heads; h++) {
+        float *restrict low = heads + (size_t)h * head_dim, *restrict high = low + half;
+        for (uint32_t i = 0; i < half; i++) {
+            const float a = low[i], b = high[i];
+            low[i] = a * cosine[i] - b * sine[i];
+            high[i] = b * cosine[i] + a * sine[i];
+        }
+    }
+}
+
 static void silu_mul_row(const float *restrict gate, const float *restrict up, uint32_t n,
                          bool round, float *restrict out) {
     const float log2_e = 0x1.715476p+0f;
@@ -121,5 +134,6 @@ const cop_cpu_ops COP_OPS_TABLE = {
     .add = add_row,
     .norm = norm_row,
     .rotate = rotate_row,
+    .rotate_halves = rotate_halves_row,
     .silu_mul = silu_mul_row,
 };

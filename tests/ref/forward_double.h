@@ -1,0 +1,10 @@
+/* A model's forward pass in double precision, one sequence at a time: the plain formulas of the
+ * Llama, Qwen2 and Qwen3 papers on the weights as they are stored, with no cache, no plan and no
+ * rounding. What a family has is decided here by its name, not by the facts in its shape.
+ */
+#pragma once
+
+#include "model/model.h"
+
+/* Logits of the last of n tokens, [vocab]. Running out of memory ends the test. */
+void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, double *logits);
