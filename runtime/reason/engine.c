@@ -45,12 +45,14 @@ static cop_status create_parts(cop_engine *e) {
     if (pool_tokens > UINT32_MAX / 2 || partials > UINT32_MAX / 2)
         return COP_FAIL(COP_ERR_CONFIG, "a pool of %u pages of %u tokens is too large", o->n_pages,
                         o->page_tokens);
+    COP_TRY(cop_backend_find(o->backend ? o->backend : "cpu", &e->ops));
     cop_kv_options kv = {.page_tokens = o->page_tokens,
                          .n_pages = o->n_pages,
                          .max_segments = o->max_segments,
                          .max_nodes = 2 * o->max_segments,
                          .chunk_tokens = o->chunk_tokens,
-                         .chunk_tail_tokens = o->chunk_tail_tokens};
+                         .chunk_tail_tokens = o->chunk_tail_tokens,
+                         .pages_ahead = e->ops->steps_ahead > 0}; /* it keeps a copy of the table */
     COP_TRY(cop_kv_create(&kv, &e->kv));
     COP_TRY(cop__engine_prefix_create(e));
     /* What the attention kernels take; the same plan on every backend. */
@@ -64,7 +66,6 @@ static cop_status create_parts(cop_engine *e) {
                              .max_prefill_slots = o->max_rows,
                              .max_partials = (uint32_t)partials};
     COP_TRY(cop_plan_create(&plan, e->kv, &e->plan));
-    COP_TRY(cop_backend_find(o->backend ? o->backend : "cpu", &e->ops));
     cop_backend_options backend = {.arith = o->arith,
                                    .n_threads = o->n_threads,
                                    .isa = o->isa,
