@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "kernels/attention.h"
 #include "reason/engine_internal.h"
 
 enum { DEFAULT_CHUNK = 1024, DEFAULT_PREFILL_ROWS = 256, MAX_PROBLEMS = 4096 };
@@ -44,23 +45,27 @@ static cop_status create_parts(cop_engine *e) {
     if (pool_tokens > UINT32_MAX / 2 || partials > UINT32_MAX / 2)
         return COP_FAIL(COP_ERR_CONFIG, "a pool of %u pages of %u tokens is too large", o->n_pages,
                         o->page_tokens);
+    COP_TRY(cop_backend_find(o->backend ? o->backend : "cpu", &e->ops));
     cop_kv_options kv = {.page_tokens = o->page_tokens,
                          .n_pages = o->n_pages,
                          .max_segments = o->max_segments,
                          .max_nodes = 2 * o->max_segments,
                          .chunk_tokens = o->chunk_tokens,
-                         .chunk_tail_tokens = o->chunk_tail_tokens};
+                         .chunk_tail_tokens = o->chunk_tail_tokens,
+                         .pages_ahead = e->ops->steps_ahead > 0}; /* it keeps a copy of the table */
     COP_TRY(cop_kv_create(&kv, &e->kv));
     COP_TRY(cop__engine_prefix_create(e));
+    /* What the attention kernels take; the same plan on every backend. */
+    const uint32_t tile_slots =
+        cop_attention_tile_slots(shape->head_dim, shape->n_heads / shape->n_kv_heads);
     cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
-                             .tile_slots = o->tile_slots,
+                             .tile_slots = o->tile_slots ? o->tile_slots : tile_slots,
                              .chunk_tokens = o->chunk_tokens,
                              .chunk_tail_tokens = o->chunk_tail_tokens,
                              .max_decode_slots = o->max_branches,
                              .max_prefill_slots = o->max_rows,
                              .max_partials = (uint32_t)partials};
     COP_TRY(cop_plan_create(&plan, e->kv, &e->plan));
-    COP_TRY(cop_backend_find(o->backend ? o->backend : "cpu", &e->ops));
     cop_backend_options backend = {.arith = o->arith,
                                    .n_threads = o->n_threads,
                                    .isa = o->isa,

@@ -22,7 +22,8 @@ typedef struct world_options {
     small_model model;
     uint32_t n_branches, prompt_tokens, page_tokens, n_pages;
     uint32_t max_branches; /* 0: n_branches and 8 more */
-    uint32_t stagger;      /* branch i begins with 1 + i % stagger tokens of its own */
+    bool pages_ahead;
+    uint32_t stagger; /* branch i begins with 1 + i % stagger tokens of its own */
     float temperature, top_p;
     bool forced, hints, biased;
     bool fed; /* a token is given by the script, whatever was sampled */
@@ -102,7 +103,8 @@ static world *world_prepare(const world_options *options) {
                                .max_segments = 2 * o->max_branches + 8,
                                .max_nodes = 4 * o->max_branches + 16,
                                .chunk_tokens = 256,
-                               .chunk_tail_tokens = 256};
+                               .chunk_tail_tokens = 256,
+                               .pages_ahead = o->pages_ahead};
     CHECK_OK(cop_kv_create(&kv, &w->kv));
     const cop_plan_options plan = {.group = w->shape->n_heads / w->shape->n_kv_heads,
                                    .chunk_tokens = 256,

@@ -276,3 +276,14 @@ void random_driver_init(random_driver *driver, uint64_t key, uint32_t vocab,
     driver->digest = driver->rows = driver->restarts = 0;
     driver->coverage = coverage;
 }
+
+uint64_t random_driver_tokens(const random_driver *driver) {
+    uint64_t digest = 0;
+    for (uint32_t i = 0; i < driver->n_branches; i++) {
+        uint64_t branch = driver->branches[i].path;
+        for (uint32_t k = 0; k < driver->branches[i].n_ids; k++)
+            branch = cop_rng_fold(branch, (uint64_t)driver->branches[i].ids[k]);
+        digest += branch;
+    }
+    return digest;
+}

@@ -44,3 +44,5 @@ typedef struct random_driver {
 
 void random_driver_init(random_driver *driver, uint64_t key, uint32_t vocab,
                         random_coverage *coverage);
+/* Of the tokens that each branch says, whatever the order in which branches were opened. */
+uint64_t random_driver_tokens(const random_driver *driver);

@@ -64,8 +64,12 @@ static cop_status backend_read_activation(cop_backend *b, cop_activation which, 
     return which == COP_A_QKV ? read_narrow(b, b->query + (size_t)row * q, q, out) : COP_OK;
 }
 
+#ifndef COP_CUDA_NAME
+#define COP_CUDA_NAME "cuda" /* the module over the emulated runtime has a name of its own */
+#endif
+
 static const cop_backend_ops ops = {
-    .name = "cuda",
+    .name = COP_CUDA_NAME,
     .virtual_clock = false,
     .steps_ahead = COP__STEPS_AHEAD,
     .create = cop__cuda_create,

@@ -132,6 +132,7 @@ typedef struct cop__want {
 typedef struct cop__layer {
     const uint16_t *qkv, *o, *gate_up, *down;
     const float *norm_attn, *norm_ffn;
+    const float *bias, *q_norm, *k_norm; /* NULL in families without them */
 } cop__layer;
 
 typedef struct cop__bucket {

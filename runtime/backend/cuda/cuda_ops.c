@@ -162,6 +162,9 @@ cop_status cop__cuda_append(cop_backend *b, uint32_t layer) {
                                   .position = (const int32_t *)table(b, COP__T_POSITION),
                                   .cosine = b->cosine,
                                   .sine = b->sine,
+                                  .bias = b->layers[layer].bias,
+                                  .q_norm = b->layers[layer].q_norm,
+                                  .k_norm = b->layers[layer].k_norm,
                                   .row_failed = b->row_failed,
                                   .segment_failed = b->segment_failed,
                                   .eps = (float)s->rms_eps,
@@ -170,7 +173,7 @@ cop_status cop__cuda_append(cop_backend *b, uint32_t layer) {
                                   .n_kv_heads = s->n_kv_heads,
                                   .head_dim = s->head_dim,
                                   .page_tokens = b->options.page_tokens,
-                                  .rope = COP_ROPE_NEIGHBOURS};
+                                  .rope = s->rope_halves ? COP_ROPE_HALVES : COP_ROPE_NEIGHBOURS};
     COP__LAUNCH(b, cop_launch_append, &args);
     return cop__time_op(b, COP_OP_APPEND);
 }

@@ -10,11 +10,12 @@ enum {
     CHUNKS = 2,
     BLOCK_VALUES = 4096, /* converted by one thread at a time */
     HOST_PAGE = 4096,
-    PARTS_A_LAYER = 9,
+    PARTS_A_LAYER = 14,
     PARTS_BESIDE = 3,
 };
 
-/* One tensor and where it goes. Matrices become bf16; norms bf16 values in f32, as on cpu. */
+/* One tensor and where it goes (a part of no rows: none). Matrices become bf16; norms and biases
+ * bf16 values in f32, as on cpu. */
 typedef struct part {
     cop_weight weight;
     uint32_t layer;
@@ -35,9 +36,20 @@ static void plan_layer(const cop_backend *b, cop__carve *carve, cop__layer *l, u
     uint16_t *gate_up = cop__carve_take(carve, 2 * ffn * hidden, 2);
     uint16_t *down = cop__carve_take(carve, hidden * ffn, 2);
     float *norms = cop__carve_take(carve, 2 * hidden, 4);
+    const uint64_t biased = s->qkv_bias, normed = s->head_norms;
+    float *bias = cop__carve_take(carve, biased * (q + 2 * kv), 4);
+    float *head_norms = cop__carve_take(carve, normed * 2 * s->head_dim, 4);
     if (!carve->base)
         return;
-    *l = (cop__layer){qkv, o, gate_up, down, norms, norms + hidden};
+    *l = (cop__layer){.qkv = qkv,
+                      .o = o,
+                      .gate_up = gate_up,
+                      .down = down,
+                      .norm_attn = norms,
+                      .norm_ffn = norms + hidden,
+                      .bias = biased ? bias : NULL,
+                      .q_norm = normed ? head_norms : NULL,
+                      .k_norm = normed ? head_norms + s->head_dim : NULL};
     const part all[PARTS_A_LAYER] = {
         {COP_W_Q, layer, q, hidden, false, qkv},
         {COP_W_K, layer, kv, hidden, false, qkv + q * hidden},
@@ -48,6 +60,11 @@ static void plan_layer(const cop_backend *b, cop__carve *carve, cop__layer *l, u
         {COP_W_DOWN, layer, hidden, ffn, false, down},
         {COP_W_NORM_ATTN, layer, 1, hidden, true, norms},
         {COP_W_NORM_FFN, layer, 1, hidden, true, norms + hidden},
+        {COP_W_Q_BIAS, layer, biased, q, true, bias},
+        {COP_W_K_BIAS, layer, biased, kv, true, bias + q},
+        {COP_W_V_BIAS, layer, biased, kv, true, bias + q + kv},
+        {COP_W_Q_NORM, layer, normed, s->head_dim, true, head_norms},
+        {COP_W_K_NORM, layer, normed, s->head_dim, true, head_norms + s->head_dim},
     };
     memcpy(parts, all, sizeof all);
 }
