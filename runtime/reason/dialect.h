@@ -176,7 +176,8 @@ typedef struct cop_dialect {
     cop_pattern *items_pattern; /* its first group is an item's number, as text; NULL: by tags */
     cop_item_search item_search;
     cop_duplicates duplicates;
-    cop_refusal on_zero_items, on_too_many;
+    cop_refusal on_zero_items, on_too_many; /* instead of `refused`, where set: */
+    bool zero_set, many_set;
     bool join_outside; /* the conclusion stands behind the block */
     /* Tokens that the original samples after a tag: the first `keep` stay, the rest is dropped. */
     uint32_t plan_drop, path_keep, path_drop;

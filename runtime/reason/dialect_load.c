@@ -222,6 +222,8 @@ static cop_status load_rules(const cop_json *root, cop_dialect *dialect) {
     COP_TRY(cop_json_choice(root, "on_too_many", refusal_names, COP_JSON_OPTIONAL, &many));
     dialect->on_zero_items = (cop_refusal)zero;
     dialect->on_too_many = (cop_refusal)many;
+    dialect->zero_set = cop_json_has(root, "on_zero_items");
+    dialect->many_set = cop_json_has(root, "on_too_many");
     return COP_OK;
 }
 
