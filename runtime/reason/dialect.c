@@ -108,8 +108,8 @@ static cop_status refuse_unsupported(cop_dialect_file **file) {
     for (uint32_t i = 0; i < (*file)->n_reasons && used + 4 < sizeof reasons; i++)
         used += (size_t)snprintf(reasons + used, sizeof reasons - used, "%s%s", i ? "; " : "",
                                  (*file)->reasons[i]);
-    cop_status status = COP_FAIL(COP_ERR_CONFIG, "dialect %.64s is not supported: %s",
-                                 (*file)->dialect.name, reasons);
+    cop_status status = COP_FAIL(COP_ERR_CONFIG, "%.200s: dialect %.64s is not supported: %s",
+                                 (*file)->root.source, (*file)->dialect.name, reasons);
     cop_dialect_close(*file);
     *file = NULL;
     return status;

@@ -65,14 +65,19 @@ static cop_status check_sequential(const cop_json *root, const cop_dialect *dial
 static cop_status check_implied(const cop_json *root, const cop_dialect *d) {
     bool listed = d->paths_from == COP_PATHS_OUTLINES;
     bool begins = d->open[COP_EL_BLOCK].bytes || d->open[COP_EL_PLAN].bytes;
-    bool block = d->open[COP_EL_BLOCK].bytes || d->close[COP_EL_BLOCK].bytes ||
-                 (begins && d->close[COP_EL_JOIN].bytes);
+    bool block = begins || json_object_get(json_object_get(root->value, "tags"), "block");
     if ((listed && !d->open[COP_EL_ITEM].bytes) || !d->open[COP_EL_PATH].bytes || !block)
         return cop_json_fail(root, "tags",
                              "lacks \"%s\": a dialect that forks needs block, item and path",
                              listed && !d->open[COP_EL_ITEM].bytes ? "item"
                              : !d->open[COP_EL_PATH].bytes         ? "path"
                                                                    : "block");
+    bool concluded = d->close[COP_EL_JOIN].bytes && !d->join_outside;
+    if (!d->close[COP_EL_BLOCK].bytes &&
+        (d->open[COP_EL_BLOCK].bytes || !d->open[COP_EL_PLAN].bytes || !concluded))
+        return cop_json_fail(root, "tags.block.close",
+                             "is missing: only a block that begins with its plan may end with its "
+                             "conclusion");
     if (d->open[COP_EL_PLAN].bytes && !d->close[COP_EL_PLAN].bytes)
         return cop_json_fail(root, "tags.plan.close", "is missing: the paths open there");
     if (listed && !d->close[COP_EL_ITEM].bytes && !d->close[COP_EL_PLAN].bytes)

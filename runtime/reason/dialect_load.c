@@ -127,7 +127,8 @@ cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_pr
 
 /* Implied tags: see the head of dialect.h. */
 static bool may_lack(cop_element element, bool closing) {
-    return closing ? element == COP_EL_ITEM : element == COP_EL_BLOCK || element == COP_EL_PLAN;
+    return closing ? element == COP_EL_ITEM || element == COP_EL_BLOCK
+                   : element == COP_EL_BLOCK || element == COP_EL_PLAN;
 }
 
 static cop_status load_tags(const cop_json *root, cop_dialect *dialect) {
