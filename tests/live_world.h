@@ -61,6 +61,13 @@ typedef struct world {
     cop_engine *engine;
 } world;
 
+static inline bool live_world_is_tag(const char *text) {
+    for (uint32_t i = 0; i < LIVE_WORLD_TAGS; i++)
+        if (strcmp(live_world_tag_texts[i], text) == 0)
+            return true;
+    return false;
+}
+
 static inline void live_world_save(const char *path) {
     gguf_writer w = {0};
     gguf_writer_byte_tokenizer(&w, "gpt-2", 257);
@@ -82,10 +89,13 @@ static inline void live_world_save(const char *path) {
         tokens[n++] = s;
     }
     for (uint32_t i = 0; i < LIVE_WORLD_EXTRA; i++) {
-        types[n] = 1;
+        types[n] = live_world_tags && live_world_is_tag(live_world_extra[i]) ? 3 : 1;
         tokens[n++] = live_world_extra[i];
     }
     for (uint32_t i = 0; live_world_tags && i < LIVE_WORLD_TAGS; i++) {
+        if (strcmp(live_world_tag_texts[i], "</Thread>") == 0 ||
+            strcmp(live_world_tag_texts[i], "</Outlines>") == 0)
+            continue; /* among the extra ones */
         types[n] = 3;
         tokens[n++] = live_world_tag_texts[i];
     }

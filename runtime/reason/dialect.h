@@ -167,8 +167,10 @@ typedef struct cop_dialect {
 
     /* Zero and NULL below are the ordinary things: what is above is a whole dialect. */
     cop_trigger trigger;
-    bool trigger_anywhere; /* the plan's closing tag forks wherever the main thread says it */
-    bool trigger_on_end;   /* its end of text too, if it lists items */
+    /* The closing tags of plans and paths act wherever they stand, as stop tokens do: a plan's in a
+     * path only if `nested`. */
+    bool trigger_anywhere;
+    bool trigger_on_end;                      /* its end of text too, if it lists items */
     cop_tag plan_ends[COP_TRIGGER_TEXTS_MAX]; /* texts that close a plan as well */
     uint32_t n_plan_ends;
     cop_paths_from paths_from;

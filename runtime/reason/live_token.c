@@ -125,7 +125,9 @@ static cop_status take_tag(cop_live *live, const cop_engine *engine, cop_live_re
     if (event->stray) {
         if (path_ends && main_thread && d->stray_path_ends_run)
             out->action = COP_ACT_STRAY;
-        if (!plan_ends || !main_thread || !d->trigger_anywhere)
+        if (path_ends && !main_thread && d->trigger_anywhere)
+            out->action = COP_ACT_PATH_END;
+        if (!plan_ends || !d->trigger_anywhere || !(main_thread || d->nested))
             return COP_OK;
     } else if (cop__live_forks(live) && !d->items_pattern) {
         note_item(live, record, event, at);
