@@ -47,6 +47,30 @@ refuses "page-tokens" "$coppice" replay --random "$shape" --page-tokens 48 --tra
 [ $? -eq 2 ] || die "a full disk behind stdout went unnoticed"
 pass "test_bad_input_is_one_line_and_exit_code_2"
 
+# The page's table is the command's; what is not supported is shown, and refused by all that would run it.
+sed '1,/<!-- dialects -->/d' configs/dialects/README.md >"$work/page"
+"$coppice" info --dialects >"$work/table" || die "info --dialects failed"
+diff "$work/page" "$work/table" >"$work/out" || die "configs/dialects/README.md is not what info --dialects prints: $(cat "$work/out")"
+for file in configs/dialects/*.json; do
+  name=$(basename "$file" .json)
+  [ "$name" = schema ] && continue
+  "$coppice" info --dialect "$name" --json >"$work/one" || die "info --dialect $name failed"
+  if grep -q '"supported": true' "$work/one"; then
+    grep -q "^| .$name. | yes" "$work/table" || die "$name runs and the table says otherwise"
+  else
+    grep -q "^| .$name. | \*\*no" "$work/table" || die "$name does not run and the table says otherwise"
+    refuses "dialect $name is not supported: " "$coppice" run --model bench/countdown/countdown.gguf --dialect "$name" --prompt x
+    refuses "dialect $name is not supported: " "$coppice" import "$name" README.md --out "$work/t.jsonl"
+    printf '{"v": 1, "id": "a", "dialect": "%s", "source": "s", "blocks": 0, "paths": 0, "depth": 0, "prompt": [], "stream": [{"text": "x"}]}\n' "$name" >"$work/t-$name.jsonl"
+    refuses "dialect $name is not supported: " "$coppice" replay --random "$shape" --trajectories "$work/t-$name.jsonl" --out "$work/r"
+    printf '{"name": "x", "random": "%s", "replay": [{"trajectories": "t-%s.jsonl"}]}' "$PWD/$shape" "$name" >"$work/sweep.json"
+    refuses "dialect $name is not supported: " "$coppice" bench "$work/sweep.json" --out "$work/b"
+  fi
+done
+refuses "stand alone" "$coppice" info --dialect npr --model x.gguf
+refuses "no dialect 'nothing'" "$coppice" info --dialect nothing
+pass "test_dialects_are_described_and_what_is_not_supported_is_refused"
+
 joins="flattened reprefill reprefill+reuse stitch"
 "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --json --threads 1 >"$work/own.jsonl" || die "replay failed"
 python3 - "$work/own.jsonl" "$work/own" <<'PY' || die "replayed rules disagree"
