@@ -67,7 +67,7 @@ static const struct {
      "</Path>\n<Path>\n2: y</Path>\n<Conclusion>\nz</Conclusion></Parallel></Think>",
      "<Think><Parallel><Goal><Outline>1: p</Outline><Outline>2: "
      "q</Outline></Goal>[\n]([<Path>\n1:] x"
-     "</Path>\n|[<Path>\n2:] y</Path>){\n<Conclusion>}\nz</Conclusion></Parallel></Think>"},
+     "</Path>\n|[<Path>\n2:] y</Path>\n){<Conclusion>\n}z</Conclusion></Parallel></Think>"},
     {"npr-corrected",
      "<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step><step>\n2: "
      "y</step>\n"

@@ -177,7 +177,7 @@ static void test_tags_in_any_order(void) {
         world w = open_preset(presets[p]);
         const cop_dialect *d = cop_dialect_of(w.dialect);
         uint64_t forks = 0, joins = 0, odd = 0, stops[16] = {0};
-        uint32_t rounds = check_effort(60, 8);
+        uint32_t rounds = check_effort(80, 40);
         for (uint32_t round = 0; round < rounds; round++) {
             cop_buffer text[NAMES] = {{0}};
             cop_script script[NAMES];

@@ -186,7 +186,8 @@ uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
 /* Tokens that one problem's branches hold together, each computed once. */
 static uint64_t tokens_of(const cop__problem_cell *cell) {
     uint64_t paths = cop__problem_max_paths(cell);
-    return (uint64_t)cell->prompts->longest_prompt + cop__problem_max_tokens(cell) +
+    uint64_t calls = cop_dialect_calls(cell->prompts->dialect);
+    return (uint64_t)cell->prompts->longest_prompt + calls * cop__problem_max_tokens(cell) +
            paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
 }
 

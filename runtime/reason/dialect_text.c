@@ -26,6 +26,15 @@ cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, con
     return COP_OK;
 }
 
+uint32_t cop_dialect_calls(const cop_dialect *d) {
+    enum { USUAL_PATHS = 8 };
+    bool shared = d->charge == COP_CHARGE_GENERATED ||
+                  (d->charge == COP_CHARGE_ALL_TOKENS && !d->charge_each_step);
+    if (d->join == COP_JOIN_NONE || shared)
+        return 1;
+    return 1 + (d->paths ? d->paths : d->max_paths ? d->max_paths : USUAL_PATHS);
+}
+
 cop_mark cop_dialect_mark(const char *text) {
     for (const char *at = text; (at = strchr(at, '{')); at++) {
         if (strncmp(at, "{n}", 3) == 0)

@@ -40,10 +40,25 @@ static cop_status encode_fixed(cop_live *live, const char *text, size_t bytes, i
                                    live->options.dialect->name, text);
 }
 
+/* Ids and bytes of a branch in which `calls` whole budgets may come together. */
+static uint32_t ids_of(const cop_live_options *o, uint32_t calls) {
+    bool forks = o->dialect && o->dialect->join != COP_JOIN_NONE && o->tokenizer;
+    uint64_t given = forks ? 64 * (uint64_t)o->max_branches : 0;
+    uint64_t ids = (uint64_t)o->max_tokens * calls + given + COP_LIVE_SPARE_IDS;
+    return ids < UINT32_MAX / 32 ? (uint32_t)ids : UINT32_MAX / 32;
+}
+
+static size_t bytes_of(uint32_t ids) {
+    return (size_t)ids * 16 + 4 * COP_LIVE_SPARE_BYTES;
+}
+
 static cop_status create_record(cop_live *live, cop_live_record *record) {
     const cop_live_options *o = &live->options;
-    record->ids = cop_arena_calloc(live->arena, live->max_ids + 1, sizeof *record->ids);
-    record->text = cop_arena_calloc(live->arena, live->max_bytes, 1);
+    bool joins = record < live->records + o->n_samples || !o->dialect || o->dialect->nested;
+    record->max_ids = joins ? live->max_ids : ids_of(o, 1);
+    record->max_bytes = bytes_of(record->max_ids);
+    record->ids = cop_arena_calloc(live->arena, record->max_ids + 1, sizeof *record->ids);
+    record->text = cop_arena_calloc(live->arena, record->max_bytes, 1);
     if (o->prune.window)
         record->ring = cop_arena_calloc(live->arena, o->prune.window, sizeof *record->ring);
     if (cop__live_forks(live))
@@ -115,9 +130,8 @@ static cop_status create_parts(cop_live *live) {
     if (o->max_branches < o->n_samples)
         o->max_branches = o->n_samples;
     /* A sample's ids hold its paths' too, and their headers and join texts. */
-    live->max_ids =
-        o->max_tokens + (cop__live_forks(live) ? 64 * o->max_branches : 0) + COP_LIVE_SPARE_IDS;
-    live->max_bytes = (size_t)live->max_ids * 16 + 4 * COP_LIVE_SPARE_BYTES;
+    live->max_ids = ids_of(o, cop__live_forks(live) ? cop_dialect_calls(o->dialect) : 1);
+    live->max_bytes = bytes_of(live->max_ids);
     live->records = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->records);
     live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
     live->children = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->children);
@@ -275,17 +289,17 @@ void cop__live_hear(const cop_live *live, cop_live_event_kind kind, const cop_li
 
 cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32_t *ids, uint32_t n,
                             cop_live_voice voice) {
-    if (n > live->max_ids - record->n_ids)
-        return COP_FAIL(COP_ERR_NO_ROOM, "a branch holds more than %u tokens", live->max_ids);
+    if (n > record->max_ids - record->n_ids)
+        return COP_FAIL(COP_ERR_NO_ROOM, "a branch holds more than %u tokens", record->max_ids);
     for (uint32_t i = 0; i < n; i++) {
         record->ids[record->n_ids++] = ids[i];
         live->samples[record->sample].given += voice == COP_LIVE_GIVEN;
         if (!live->options.tokenizer)
             continue;
         cop_text text = cop_tokenizer_bytes(live->options.tokenizer, ids[i]);
-        if (text.bytes > live->max_bytes - record->bytes)
+        if (text.bytes > record->max_bytes - record->bytes)
             return COP_FAIL(COP_ERR_NO_ROOM, "a branch's text is longer than %zu bytes",
-                            live->max_bytes);
+                            record->max_bytes);
         memcpy(record->text + record->bytes, text.data, text.bytes);
         record->bytes += text.bytes;
         if (!live->options.listener || voice == COP_LIVE_QUIET)
@@ -331,6 +345,8 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
         *record = (cop_live_record){.branch = live->children[i],
                                     .parent = UINT32_MAX,
                                     .sample = i,
+                                    .max_ids = record->max_ids,
+                                    .max_bytes = record->max_bytes,
                                     .ids = record->ids,
                                     .call = record->call,
                                     .text = record->text,

@@ -52,6 +52,8 @@ static void begin_record(cop_live *live, cop_live_record *parent, cop_branch bra
                              .ill_formed_before = parent->parser.ill_formed,
                              .siblings = parent->n_children,
                              .base_ids = parent->base_ids + parent->n_ids,
+                             .max_ids = record->max_ids,
+                             .max_bytes = record->max_bytes,
                              .ids = record->ids,
                              .call = record->call,
                              .text = record->text,

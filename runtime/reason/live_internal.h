@@ -53,7 +53,9 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_parser parser;
     uint32_t closes_at;         /* blocks open where its own closing tag may stand */
     uint32_t ill_formed_before; /* tags that the parent's text had got wrong at the fork */
-    int32_t *ids;               /* [max_ids] */
+    uint32_t max_ids;           /* one more is kept free for an end token */
+    size_t max_bytes;
+    int32_t *ids; /* [max_ids + 1] */
     uint32_t n_ids, n_header;
     int32_t *call; /* [COP_LIVE_CALL_IDS], live_retext.c */
     char *text;
@@ -88,7 +90,7 @@ struct cop_live {
     cop_live_sample *samples;
     cop_branch *children; /* scratch of a fork */
     cop_branch root;
-    uint32_t max_ids; /* one more is kept free for an end token */
+    uint32_t max_ids; /* of a record that may hold a whole block of its own, the largest */
     size_t max_bytes;
     uint64_t generated;
     bool spent;                    /* the budget is used up */

@@ -54,8 +54,8 @@ static const cop_live_record *stands_for(const cop_live *live, const cop_live_re
 static cop_status append_clipped(cop_live *live, cop_live_record *parent, const int32_t *ids,
                                  uint32_t n, cop_live_voice voice) {
     if (live->options.dialect->charge_each_step) {
-        uint32_t room = live->max_ids - parent->n_ids, fits = 0;
-        size_t bytes = 0, left = live->max_bytes - parent->bytes;
+        uint32_t room = parent->max_ids - parent->n_ids, fits = 0;
+        size_t bytes = 0, left = parent->max_bytes - parent->bytes;
         for (; fits < n && fits < room; fits++) {
             bytes += cop_tokenizer_bytes(live->options.tokenizer, ids[fits]).bytes;
             if (bytes > left)
@@ -100,7 +100,7 @@ static cop_status append_children(cop_live *live, cop_live_record *parent) {
  * and in memory. */
 static cop_status join_fits(cop_live *live, const cop_engine *engine, const cop_live_record *parent,
                             bool *fits) {
-    uint64_t ids = live->n_join, text = strlen(live->options.dialect->join_prompt);
+    uint64_t longest = 0, ids = live->n_join, text = strlen(live->options.dialect->join_prompt);
     for (uint32_t i = 0; i < parent->n_children; i++) {
         const cop_live_record *child = &live->records[parent->first_child + i];
         size_t bytes = child->dropped ? 0 : child->bytes;
@@ -111,14 +111,17 @@ static cop_status join_fits(cop_live *live, const cop_engine *engine, const cop_
             n = live->scratch.count;
         }
         ids += n;
+        longest = n > longest ? n : longest;
         text += bytes;
         if (live->options.dialect->joined_first || live->options.dialect->context_text) {
             ids += COP_LIVE_HEADER_BYTES; /* at most, encoded anew */
             text += COP_LIVE_HEADER_BYTES;
         }
     }
-    *fits = cop__live_fits(engine, parent->branch, ids) && ids <= live->max_ids - parent->n_ids &&
-            text <= live->max_bytes - parent->bytes;
+    bool side_by_side = live->options.dialect->join == COP_JOIN_STITCH &&
+                        live->options.dialect->positions == COP_POSITIONS_EQUAL_START_MAX;
+    *fits = cop__live_fits(engine, parent->branch, side_by_side ? longest + live->n_join : ids) &&
+            ids <= parent->max_ids - parent->n_ids && text <= parent->max_bytes - parent->bytes;
     return COP_OK;
 }
 
@@ -220,8 +223,8 @@ cop_status cop__live_gather(cop_live *live, cop_live_record *record) {
     for (uint32_t i = 0; i < n; i++) {
         cop_live_record *child = &live->records[record->first_child + i];
         COP_TRY(cop__live_gather(live, child));
-        bool fits = child->n_ids <= live->max_ids - record->n_ids &&
-                    child->bytes <= live->max_bytes - record->bytes;
+        bool fits = child->n_ids <= record->max_ids - record->n_ids &&
+                    child->bytes <= record->max_bytes - record->bytes;
         if (!child->dropped && fits)
             COP_TRY(cop__live_append(live, record, child->ids, child->n_ids, COP_LIVE_QUIET));
     }

@@ -103,7 +103,7 @@ cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_re
     COP_TRY(encode_call(live, parent, "", 0));
     COP_TRY(agree(live, parent, parent->kept_ids, &same));
     uint32_t n = (uint32_t)live->again.count - n_prompt;
-    if (same < parent->kept_ids || n > live->max_ids)
+    if (same < parent->kept_ids || n > parent->max_ids)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "dialect %s encodes the whole text at every call, and what stands before "
                         "the block becomes other tokens after it",

@@ -162,9 +162,9 @@ static cop_status find_action(cop_live *live, const cop_engine *engine, cop_live
 }
 
 /* Whether the branch's own memory holds another token and what ends it. */
-static bool has_room(const cop_live *live, const cop_live_record *record) {
-    return live->max_ids - record->n_ids >= COP_LIVE_SPARE_IDS &&
-           live->max_bytes - record->bytes >= COP_LIVE_SPARE_BYTES;
+static bool has_room(const cop_live_record *record) {
+    return record->max_ids - record->n_ids >= COP_LIVE_SPARE_IDS &&
+           record->max_bytes - record->bytes >= COP_LIVE_SPARE_BYTES;
 }
 
 /* Takes the token's text; a token that ran past a tag's end is cut there and encoded again. */
@@ -252,7 +252,7 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_PATH);
     bool full =
         cop_engine_branch(engine, record->branch).next_position >= cop_engine_max_positions(engine);
-    bool room = has_room(live, record), alone = record->n_path > 0 && counts_alone(live);
+    bool room = has_room(record), alone = record->n_path > 0 && counts_alone(live);
     bool spent = cop__live_is_spent(live, engine, record, record->n_ids - first, d ? d->margin : 0);
     bool over = full || !room || (spent && !path_end);
     /* What its calls hold is encoded again: the last token may become another one. */
@@ -318,7 +318,7 @@ static cop_status close_join(cop_live *live, cop_engine *engine, cop_live_record
         cop__live_append(live, record, live->join_close_ids, live->n_join_close, COP_LIVE_GIVEN));
     if (token.action == COP_ACT_LIMIT)
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_LIMIT);
-    if (!cop__live_fits(engine, record->branch, live->n_join_close) || !has_room(live, record))
+    if (!cop__live_fits(engine, record->branch, live->n_join_close) || !has_room(record))
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_LENGTH);
     return cop_engine_feed(engine, record->branch, record->ids + first, live->n_join_close,
                            COP_FEED_JOIN);

@@ -87,9 +87,9 @@ cop_status cop__live_consider(cop_live *live, const cop_engine *engine, cop_live
     }
     *items = d->paths_from == COP_PATHS_FIXED ? d->paths : listed;
     if (d->items_pattern && cop__live_forks(live)) {
-        if (at > live->max_bytes - record->bytes)
+        if (at > record->max_bytes - record->bytes)
             return COP_FAIL(COP_ERR_NO_ROOM, "a branch's text is longer than %zu bytes",
-                            live->max_bytes);
+                            record->max_bytes);
         memcpy(record->text + record->bytes, text, at); /* where it will be appended */
         *items = find_items(live, record, record->bytes + at);
     }

@@ -118,6 +118,10 @@ static cop_status add_pieces(builder *b, cop__piece_list *list, bool is_path) {
             COP_TRY(add_join(b, list));
         } else if (is_path && next_is(b, COP_EL_PATH, true)) {
             COP_TRY(add_tag(b, list, COP_FORCED_NOT));
+            /* The token behind a path's end is its own where the original keeps one. */
+            if (b->dialect->path_keep && b->at < b->bytes && b->text[b->at] == '\n' &&
+                (b->next == b->n_marks || b->marks[b->next].start > b->at))
+                COP_TRY(add_until(b, list, b->at + 1, COP_FORCED_NOT));
             /* Text between two paths belongs to none of them; the earlier one keeps it. */
             if (next_is(b, COP_EL_PATH, false))
                 COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
