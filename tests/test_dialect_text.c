@@ -110,6 +110,14 @@ static const struct {
      "<think><Outlines><Outline>1: p</Outline><Outline>2: q</Outline></Outlines>([\n<Thread>\n1:] "
      "x\n</Thread>"
      "|[<Thread>\n2:] y\n</Thread>){\n}</Parallel></think>"},
+    /* Numbers are the original's own, and the second of equal ones has no thread. */
+    {"threadweaver-rl-recipe",
+     "<think><Outlines><Outline>3.1: "
+     "p</Outline><Outline>7:q</Outline><Outline>3.1:r</Outline></Outlines>"
+     "\n<Thread>\n3.1: x</Thread><Thread>\n7: y</Thread>\n</Parallel></think>",
+     "<think><Outlines><Outline>3.1: "
+     "p</Outline><Outline>7:q</Outline><Outline>3.1:r</Outline></Outlines>"
+     "([\n<Thread>\n3.1:] x</Thread>|[<Thread>\n7:] y</Thread>){\n}</Parallel></think>"},
     {"threadweaver-rl",
      "<think><Outlines><Outline>1: p</Outline></Outlines>\n<Thread>\n1: x</Thread>\n<Conclusion>\nz"
      "</Conclusion></Parallel></think>",

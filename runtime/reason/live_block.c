@@ -33,7 +33,8 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
         return false;
     if ((d->max_paths && items > d->max_paths) || (max_blocks && sample->forks >= max_blocks))
         return false;
-    if (cop__live_is_spent(live, engine, record, 0, d->fork_margin))
+    bool own = d->fork_margin || d->charge != COP_CHARGE_GENERATED;
+    if (own && cop__live_is_spent(live, engine, record, 0, d->fork_margin))
         return false;
     return !live->spent && items <= live->options.max_branches - live->n_records &&
            headers_fit(live, record, items) &&

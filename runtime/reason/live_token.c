@@ -62,10 +62,10 @@ bool cop__live_request_ahead(cop_driver *driver, const cop_engine *engine, cop_b
                              cop_sample_request *request) {
     cop_live *live = (cop_live *)driver;
     cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
-    /* But for a conclusion's end, behind which another stage may be sampled otherwise. */
-    if (cop__live_forks(live) && cop__live_in_join(record) &&
-        (live->options.dialect->stage_set[COP_STAGE_JOIN] ||
-         live->options.dialect->stage_set[COP_STAGE_MAIN]))
+    /* But for tags between stages that are sampled in ways of their own. */
+    const cop_dialect *d = live->options.dialect;
+    if (cop__live_forks(live) && (d->stage_set[COP_STAGE_JOIN] || d->stage_set[COP_STAGE_MAIN] ||
+                                  (d->stage_set[COP_STAGE_PATH] && d->nested)))
         return false;
     fill_request(live, record, record->n_said + 1, request);
     return true;

@@ -65,6 +65,11 @@ static cop_status refuse(cop_parser *parser, uint32_t tag_bytes, const char *pro
                     parser->fed - tag_bytes, problem);
 }
 
+/* Where equal numbers are dropped, an item may be without its path. */
+static bool each_has_path(const cop_parser *parser) {
+    return parser->dialect->duplicates != COP_DUPLICATES_DROP;
+}
+
 static bool path_may_stand(const cop_parser *parser) {
     if (innermost(parser) != COP_EL_BLOCK)
         return false;
@@ -103,7 +108,7 @@ static bool may_open(const cop_parser *parser, cop_element element) {
         if (parser->dialect->join_outside)
             return parser->block_closed && in != COP_EL_BLOCK;
         return in == COP_EL_BLOCK && parser->paths[d] > 0 && !(parser->joined >> d & 1) &&
-               !(parser->strict && parser->paths[d] < parser->items[d]);
+               !(parser->strict && parser->paths[d] < parser->items[d] && each_has_path(parser));
     case COP_EL_COUNT:
         break;
     }
@@ -212,7 +217,8 @@ static void explain_close(const cop_parser *parser, cop_element element, char *t
     if (parser->paths[d] == 0)
         snprintf(text, bytes, "the %s of line %" PRIu64 " has no %s; add its paths, or remove it",
                  block, line, open_text(parser, COP_EL_PATH));
-    else if (parser->dialect->open[COP_EL_ITEM].bytes && parser->paths[d] != parser->items[d])
+    else if (parser->dialect->open[COP_EL_ITEM].bytes && parser->paths[d] != parser->items[d] &&
+             each_has_path(parser))
         snprintf(text, bytes,
                  "the %s of line %" PRIu64 " lists %u %s and has %u %s: each listed one needs its "
                  "path",
@@ -343,7 +349,9 @@ cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, s
         *used = i + 1;
         push_tail(parser, text[i]);
         parser->fed++;
-        if (parser->strict && parser->number_state != NUMBER_NONE)
+        /* Numbers that an expression finds are the system's own. */
+        if (parser->strict && parser->number_state != NUMBER_NONE &&
+            !parser->dialect->items_pattern)
             COP_TRY(check_number(parser, text[i]));
         if (text[i] == '\n')
             parser->line++;

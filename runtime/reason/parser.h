@@ -6,10 +6,11 @@
  * Strict mode (import) refuses what a transcript must not hold: a closing tag that closes nothing,
  * a path without an item, an unclosed element at the end, more or fewer paths than items, a block
  * without paths, a second root or conclusion, an item or path number ("2:", nested "1.2:") whose
- * last component is not the element's place in its block, where it is a number at all. Messages say
- * line and byte offset; the caller adds the file. Lenient mode (live) ignores tags that cannot
- * stand where they are and counts them in `ill_formed`. A block may stand outside everything, in
- * the root or, where the dialect nests, in a path.
+ * last component is not the element's place in its block, where it is a number at all; but where an
+ * expression finds the items, numbers are the system's own, and where equal ones are dropped an
+ * item may be without a path. Messages say line and byte offset; the caller adds the file. Lenient
+ * mode (live) ignores tags that cannot stand where they are and counts them in `ill_formed`. A
+ * block may stand outside everything, in the root or, where the dialect nests, in a path.
  *
  * A block without an opening tag begins with its plan or, where that has none either, with its
  * first item; one without a closing tag ends with its conclusion. A conclusion may stand behind its

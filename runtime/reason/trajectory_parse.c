@@ -151,6 +151,18 @@ static const char *find_item(const builder *b, size_t path, uint32_t index, size
     return "";
 }
 
+/* The digits and dots behind the next tag: a number that is the system's own. 0: none. */
+static size_t recorded_number(const builder *b, char *out, size_t capacity) {
+    size_t at = b->marks[b->next].end, n = 0;
+    while (at < b->bytes && (b->text[at] == '\n' || b->text[at] == ' '))
+        at++;
+    while (at + n < b->bytes && n < capacity &&
+           (b->text[at + n] == '.' || (b->text[at + n] >= '0' && b->text[at + n] <= '9')))
+        n++;
+    memcpy(out, b->text + at, n);
+    return n;
+}
+
 /* The path's header, in one of the forms that the dialect writes; its tag alone where the record
  * has it otherwise. */
 static cop_status add_header(builder *b, cop__piece_list *list, uint32_t index, const char *item,
@@ -170,9 +182,11 @@ static cop_status add_header(builder *b, cop__piece_list *list, uint32_t index, 
         char *prompt = cop_calloc(capacity, 1);
         if (!prompt)
             return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a path's header");
-        for (uint32_t level = 0; level < b->level; level++)
+        size_t recorded = d->items_pattern ? recorded_number(b, number, sizeof number) : 0;
+        for (uint32_t level = 0; recorded == 0 && level < b->level; level++)
             used += (size_t)snprintf(number + used, sizeof number - used, level ? ".%u" : "%u",
                                      b->numbers[level]);
+        used = recorded ? recorded : used;
         status =
             cop_dialect_header(forms[i], number, used, item, item_bytes, prompt, capacity, &bytes);
         if (status == COP_OK)
