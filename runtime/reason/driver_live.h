@@ -24,6 +24,7 @@ typedef enum cop_stop {
     COP_STOP_FAILED,     /* a value was not finite */
     COP_STOP_PATH,       /* a path's own end ended the run, as the dialect says */
     COP_STOP_REFUSED,    /* a fork that may not be taken ended the run, as the dialect says */
+    COP_STOP_LIMIT,      /* the dialect's own limit: its steps, or its last block */
 } cop_stop;
 const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
 
@@ -69,13 +70,14 @@ typedef struct cop_live_options {
     uint32_t n_spawn;
     uint64_t problem_key;
     uint32_t n_samples, first_sample; /* samples first_sample .. + n_samples - 1 of the problem */
-    uint32_t max_tokens;              /* generated tokens of one sample, its branches together */
+    uint32_t max_tokens;              /* of one sample, counted as the dialect's budget says: the
+                                         generated tokens of its branches together */
     uint32_t max_branches; /* records of one problem: samples and paths, ended ones included */
     float temperature, top_p, min_p;
     uint32_t top_k;
     uint32_t max_blocks; /* instead of the dialect's; 0: the dialect's */
     cop_prune_options prune;
-    cop_join_policy join_policy;
+    cop_join_policy join_policy; /* all zero: the dialect's */
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -101,6 +103,8 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     cop_stop stop;
     uint32_t generated; /* all its branches */
     uint32_t forks, forks_refused, ill_formed_tags;
+    uint32_t given;                  /* tokens that its branches were given */
+    uint32_t paths_ended, steps;     /* paths that ended; stretches of one thread, and blocks */
     uint32_t paths, paths_cancelled; /* opened by its forks; ended by a rule before their own end */
     /* What follows the last `answer_after` in the text that the sample's own thread generated since
      * its last join; NULL when it holds none or did not end by itself: nothing is claimed. */

@@ -163,6 +163,10 @@ cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out
 cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t *ids, uint32_t n,
                            cop_feed feed);
 
+/* Takes the branch's last n tokens back, all of which have run: right before its fork, and only
+ * what it was fed since it began or was joined last (else ERR_UNSUPPORTED). */
+cop_status cop_engine_retract(cop_engine *engine, cop_branch branch, uint32_t n);
+
 /* Ends the branch's segment and opens n children on its view; the parent waits for them. Children
  * start at the parent's next position. A child that is fed nothing is sampled from the parent's
  * last row. An ancestor's block and its join are the driver's business: the engine calls `joined`

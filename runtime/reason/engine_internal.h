@@ -38,13 +38,13 @@ typedef enum cop_branch_state {
     COP_BRANCH_ZOMBIE,  /* released, but tokens fed to it must still run for others */
 } cop_branch_state;
 
-typedef struct cop_span { /* fed tokens that have not run yet */
+typedef struct cop_fed_span { /* fed tokens that have not run yet */
     const int32_t *ids;
     uint32_t n;
     uint32_t offset; /* of the first, in the segment */
     uint32_t position;
     cop_feed feed;
-} cop_span;
+} cop_fed_span;
 
 typedef struct cop_branch_record {
     cop_branch_state state;
@@ -59,14 +59,14 @@ typedef struct cop_branch_record {
     uint64_t flight;         /* the queued step whose sample it waits for; 0: none */
     bool reserved;           /* the flight runs ahead with a token that was not fed yet */
     int32_t expected;        /* .. which must be this one */
-    cop_span
+    cop_fed_span
         again; /* the last fed token where a flight that ran ahead has computed it; n = 0: none */
     uint64_t stream;
-    cop_span spans[COP_SPANS_MAX];
+    cop_fed_span spans[COP_SPANS_MAX];
     uint32_t n_spans, n_pending;
     /* All that it was fed on its node, so that it can give way: runs of ids that follow one another
      * in memory. */
-    cop_span fed[COP_SPANS_MAX];
+    cop_fed_span fed[COP_SPANS_MAX];
     uint32_t n_fed, fed_tokens;
     bool fed_whole;          /* fed[] holds everything */
     bool parked;             /* it gave way: its node is empty until it resumes */
