@@ -27,6 +27,7 @@ static void make_branch(rules_random *r, uint32_t n_top, branch *b) {
     b->length = rules_below(r, 60);
     b->answer = RULES_PICK(r, answers);
     uint32_t level = rules_below(r, 24);
+    bool flat = rules_below(r, 4) == 0;
     for (uint32_t t = 0; t < b->length; t++) {
         sampled *s = &b->tokens[t];
         double at = -(double)rules_below(r, 8 + level) / 64;
@@ -36,6 +37,9 @@ static void make_branch(rules_random *r, uint32_t n_top, branch *b) {
         }
         s->in_top = rules_below(r, 4) != 0;
         s->logprob = s->in_top ? s->top[rules_below(r, n_top)] : at - rules_below(r, 64) / 64.0;
+        for (uint32_t j = 0; j < n_top && flat; j++)
+            s->top[j] = -0.5f;
+        s->in_top |= flat;
     }
 }
 
@@ -78,7 +82,8 @@ static void say(world *w, branch *b) {
                                                            .n_top = w->n_top,
                                                            .in_top = s->in_top,
                                                            .logprob = s->logprob}));
-    obey(w);
+    if (b->said < b->length) /* an end is told before anything is decided */
+        obey(w);
 }
 
 static void run(world *w, uint32_t first, uint32_t last) {
@@ -99,6 +104,22 @@ static void run(world *w, uint32_t first, uint32_t last) {
             }
         }
     }
+}
+
+/* The scores of whole traces, of the tokens that were said. */
+static void put_scores(const world *w, const branch *b, uint32_t window) {
+    int32_t thousandths[LENGTH_MAX];
+    double scratch[LENGTH_MAX];
+    for (uint32_t t = 0; t < b->said; t++) {
+        const sampled *s = &b->tokens[t];
+        cop_rule_token token = {
+            .top_logprob = s->top, .n_top = w->n_top, .in_top = s->in_top, .logprob = s->logprob};
+        thousandths[t] = (int32_t)rint(cop_deepconf_logged(&token) * 1000);
+    }
+    for (int kind = COP_DEEPCONF_VOTE_MEAN; kind <= COP_DEEPCONF_VOTE_MIN_WINDOW; kind++)
+        rules_put(w->line, "%016" PRIx64,
+                  rules_bits(cop_deepconf_trace_score((cop_deepconf_vote)kind, thousandths, b->said,
+                                                      window, scratch)));
 }
 
 static void trace(rules_random *r, rules_line *line) {
@@ -132,6 +153,7 @@ static void trace(rules_random *r, rules_line *line) {
             continue;
         rules_put(line, "%c%u:%016" PRIx64, b->state, b->said,
                   rules_bits(cop_rule_score(w.rule, j)));
+        put_scores(&w, b, o.window);
         tokens += b->said;
         pruned += b->state == 'p' ? b->said : 0;
         warmup += w.online && j < o.warmup ? b->said : 0;

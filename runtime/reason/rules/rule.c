@@ -209,6 +209,15 @@ cop_status cop_rule_end(cop_rule *rule, uint32_t branch, cop_rule_end_kind how, 
     return rule->ops->end ? rule->ops->end(rule, branch, answer, bytes) : COP_OK;
 }
 
+cop_status cop_rule_partial(cop_rule *rule, uint32_t branch, const char *answer, size_t bytes) {
+    if (branch >= rule->n_branches || rule->branches[branch].state != RULE_PRUNED)
+        return COP_FAIL(COP_ERR_USAGE, "rule %s: branch %u was not pruned", rule->ops->name,
+                        branch);
+    rule->branches[branch].has_answer = bytes > 0;
+    cop__rule_text_set(&rule->branches[branch].answer, answer, bytes);
+    return COP_OK;
+}
+
 /* ---- what to do ---- */
 
 cop_status cop_rule_decide(cop_rule *rule, uint64_t now_ns, const cop_decision **out, uint32_t *n) {

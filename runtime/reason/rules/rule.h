@@ -15,7 +15,11 @@
  *   cop_rule_end(rule, branch, how, answer, bytes);  a branch ended without the rule's doing
  *   cop_rule_decide(rule, now_ns, &decisions, &n);   after a token, a step, or at the beginning
  *
- * A decision is binding once given: a branch that was pruned or finished is told nothing more.
+ * A token with which the model ends its branch is told as a token and then as an end, before
+ * anything is decided: a branch that ended by itself is not stopped any more. A limit on tokens
+ * ends a branch after the decision on its last token.
+ * A decision is binding once given: a branch that was pruned or finished is told nothing more, but
+ * for what its text so far claims (cop_rule_partial).
  * Deciding when nothing is due costs next to nothing. All memory is taken in create; a rule that
  * runs out of a declared capacity fails with ERR_NO_ROOM. One thread.
  */
@@ -30,8 +34,7 @@
 #define COP_RULE_NONE UINT32_MAX
 
 enum {
-    COP_RULE_TEXT_BYTES = 256, /* of an answer; longer ones are kept as a beginning and a hash */
-    COP_RULE_PATH_BYTES = 4096,
+    COP_RULE_TEXT_BYTES = 512, /* of an answer; longer ones are kept as a beginning and a hash */
 };
 
 typedef struct cop_rule cop_rule;
@@ -56,6 +59,7 @@ typedef struct cop_rule_token { /* borrowed for the call */
     const float *top_logprob; /* the n_top largest, falling */
     uint32_t n_top;
     bool in_top; /* the token is one of these */
+    bool is_end; /* the model's end of text, told to a rule that ignores it and goes on */
 } cop_rule_token;
 
 typedef enum cop_rule_end_kind {
@@ -152,6 +156,8 @@ cop_status cop_rule_probe(cop_rule *rule, uint32_t branch, const char *text, siz
 /* `answer`: what the branch claims, or for a controller's branch its text. */
 cop_status cop_rule_end(cop_rule *rule, uint32_t branch, cop_rule_end_kind how, const char *answer,
                         size_t bytes);
+/* What the text of a branch that was pruned claims: some originals let it vote. */
+cop_status cop_rule_partial(cop_rule *rule, uint32_t branch, const char *answer, size_t bytes);
 cop_status cop_rule_decide(cop_rule *rule, uint64_t now_ns, const cop_decision **out, uint32_t *n);
 /* The KV pool is full: the branch that the rule gives up, which is thereby pruned; COP_RULE_NONE
  * where it has no opinion or nothing runs. */

@@ -103,6 +103,7 @@ class Branch:
         self.length = r.below(60)
         self.answer = r.pick(["", "7", "7", "12", "x"])
         level = r.below(24)
+        flat = r.below(4) == 0  # every confidence one half: means that equal the threshold
         self.tokens = []
         for _ in range(self.length):
             at = -r.below(8 + level) / 64.0
@@ -112,6 +113,8 @@ class Branch:
                 at -= r.below(4 + level) / 64.0
             outside = r.below(4) == 0
             chosen = at - r.below(64) / 64.0 if outside else top[r.below(n_top)]
+            if flat:
+                top, outside = [-0.5] * n_top, False
             self.tokens.append((top, outside, chosen))
         self.said = 0
         self.state = "live"
@@ -205,7 +208,8 @@ def trace(i, counts):
                     continue
                 if b.said < b.length:
                     b.say(w)
-                    if live and len(b.live) == w and b.live_sum / w < threshold:
+                    if (live and b.said < b.length and len(b.live) == w and
+                            b.live_sum / w < threshold):
                         b.state = "pruned"
                         line.append("p%d@%d" % (j, b.said))
                         count(counts, "pruned")
@@ -232,6 +236,7 @@ def trace(i, counts):
         run(0, n, False)
     for b in opened:
         line.append("%s%d:%s" % (b.state[0], b.said, bits(conf(b))))
+        line += [bits(trace_score(kind, b.logged, w)) for kind in VOTES[2:6]]
     votes = tally(vote)
     best = wins(votes)
     if best is None:
