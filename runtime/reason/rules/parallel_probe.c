@@ -62,13 +62,8 @@ static bool step(parallel_probe *p) {
     const cop__rule_text *winner = find_winner(p);
     if (!winner)
         return true;
-    if (number >= p->options.warmup && count(p, !votes_on) > 1) {
+    if (number >= p->options.warmup && count(p, !votes_on) > 1)
         prune_outliers(p, winner);
-        if (!votes_on)
-            winner = find_winner(p);
-        if (!winner)
-            return true;
-    }
     p->stable = p->has_winner && !differs(winner, &p->winner) ? p->stable + 1 : 0;
     p->winner = *winner;
     p->has_winner = true;

@@ -6,15 +6,16 @@
  *      order) of the branches that were not pruned; one that ended votes with its final answer;
  *   2. from step `warmup` on, while more than one branch was not pruned: a branch that runs and is
  *      not of the winner's opinion grows older by one, else it is young again; at `prune_patience`
- *      it is pruned, and the winner is found again among those that remain;
+ *      it is pruned (the original then looks for the winner again, which is the same: only votes
+ *      for others left);
  *   3. the winner of the step before once more: `stable` grows by one, else 0; at `patience` all
  *      stop. They also stop when none runs, and after max_steps.
  * The answer is the last step's winner; an empty one is an opinion like any other.
  *
  * `pruned_votes` is the original's other class (ParallelESTPruning): a pruned branch keeps voting
- * with its last answer, pruning needs more than one branch that runs, and the winner is not found
- * again. The original charges no tokens for probes; the statistics here do. Its probe's text is not
- * published, so the presets use Dynasor's and say so.
+ * with its last answer, and pruning needs more than one branch that runs. The original charges no
+ * tokens for probes; the statistics here do. Its probe's text is not published, so the presets use
+ * Dynasor's and say so.
  */
 #pragma once
 
