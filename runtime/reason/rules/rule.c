@@ -177,8 +177,7 @@ cop_status cop_rule_hidden(cop_rule *rule, uint32_t branch, const float *hidden)
                         rule->ops->name, branch);
     rule->branches[branch].wants_hidden = false;
     rule->stats.hidden_states++;
-    rule->ops->hidden(rule, branch, hidden);
-    return COP_OK;
+    return rule->ops->hidden(rule, branch, hidden);
 }
 
 cop_status cop_rule_probe(cop_rule *rule, uint32_t branch, const char *text, size_t bytes,
@@ -215,6 +214,8 @@ cop_status cop_rule_partial(cop_rule *rule, uint32_t branch, const char *answer,
                         branch);
     rule->branches[branch].has_answer = bytes > 0;
     cop__rule_text_set(&rule->branches[branch].answer, answer, bytes);
+    if (rule->ops->partial)
+        rule->ops->partial(rule, branch, answer, bytes);
     return COP_OK;
 }
 

@@ -32,7 +32,7 @@ typedef struct cop__rule_ops {
     const char *name;
     void (*open)(cop_rule *rule, uint32_t branch);
     void (*token)(cop_rule *rule, const cop_rule_token *token);
-    void (*hidden)(cop_rule *rule, uint32_t branch, const float *hidden);
+    cop_status (*hidden)(cop_rule *rule, uint32_t branch, const float *hidden);
     cop_status (*probe)(cop_rule *rule, uint32_t branch, const char *text, size_t bytes);
     cop_status (*end)(cop_rule *rule, uint32_t branch, const char *text, size_t bytes);
     cop_status (*decide)(cop_rule *rule, uint64_t now_ns);
@@ -41,6 +41,7 @@ typedef struct cop__rule_ops {
     bool (*answer)(cop_rule *rule, const char **text, size_t *bytes);
     double (*score)(const cop_rule *rule, uint32_t branch);
     void (*left)(cop_rule *rule, uint32_t branch); /* pruned: by itself, a victim or a stop */
+    void (*partial)(cop_rule *rule, uint32_t branch, const char *text, size_t bytes);
     void (*reset)(cop_rule *rule);
     void (*destroy)(cop_rule *rule);
 } cop__rule_ops;
