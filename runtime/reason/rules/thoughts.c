@@ -86,6 +86,7 @@ static void thoughts_reset(cop_rule *rule) {
     t->frontier[0] = (thought){.text = {"", 0}};
     t->n_states = t->n_known = t->n_calls = t->calls_left = t->first_call = t->step = 0;
     t->visited = t->current = t->n_proposals = 0;
+    memset(t->known_table, 0, (t->known_mask + 1) * sizeof *t->known_table);
     t->stage = THOUGHTS_BEGIN;
 }
 
@@ -100,6 +101,9 @@ static cop_status check_options(const cop_thoughts_options *o) {
     bool bfs = o->search == COP_THOUGHTS_BFS;
     if (!o->generate_prompt || !o->evaluate_prompt)
         return COP_FAIL(COP_ERR_CONFIG, "thoughts: generate_prompt and evaluate_prompt are needed");
+    if (o->max_states > 1u << 24)
+        return COP_FAIL(COP_ERR_CONFIG, "thoughts: max_states %u; at most %u", o->max_states,
+                        1u << 24);
     if (o->n_generate == 0 || o->n_evaluate == 0 || o->n_select == 0 || o->max_states < 2)
         return COP_FAIL(COP_ERR_CONFIG, "thoughts: n_generate, n_evaluate and n_select are at "
                                         "least 1, max_states at least 2");
@@ -133,6 +137,13 @@ static cop_status copy_option(thoughts *t, const char **text) {
     return COP_OK;
 }
 
+static uint32_t table_mask(uint32_t n) {
+    uint32_t size = 4;
+    while (size < 2 * n)
+        size *= 2;
+    return size - 1;
+}
+
 static cop_status create_parts(thoughts *t) {
     cop_thoughts_options *o = &t->options;
     cop_status status = COP_OK;
@@ -143,6 +154,10 @@ static cop_status create_parts(thoughts *t) {
     t->calls = cop__rule_calloc(&t->rule, t->rule.limits.max_branches, sizeof *t->calls, &status);
     t->proposals = cop__rule_calloc(&t->rule, n, sizeof *t->proposals, &status);
     t->weights = cop__rule_calloc(&t->rule, n, sizeof *t->weights, &status);
+    t->state_mask = table_mask(o->max_states);
+    t->known_mask = table_mask(t->rule.limits.max_branches);
+    t->state_table = cop__rule_calloc(&t->rule, t->state_mask + 1, sizeof *t->state_table, &status);
+    t->known_table = cop__rule_calloc(&t->rule, t->known_mask + 1, sizeof *t->known_table, &status);
     COP_TRY(status);
     COP_TRY(cop__pool_create(&t->rule, o->max_text_bytes, &t->pool));
     COP_TRY(copy_option(t, &o->generate_prompt));

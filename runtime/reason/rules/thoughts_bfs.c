@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "reason/rules/thoughts_internal.h"
@@ -40,41 +41,56 @@ static cop_status take_candidates(thoughts *t) {
     return COP_OK;
 }
 
-static bool came_before(const thoughts *t, uint32_t state, uint32_t *first) {
-    for (uint32_t i = 0; i < state; i++) {
-        if (cop__text_equal(t->states[i].text, t->states[state].text)) {
-            *first = i;
-            return true;
-        }
-    }
-    return false;
+/* The slot of a table of numbers + 1 in which the text stands, or the empty one for it. */
+static uint32_t *find_slot(uint32_t *table, uint32_t mask, uint64_t hash, cop__text text,
+                           cop__text (*text_at)(const thoughts *, uint32_t), const thoughts *t) {
+    uint32_t at = (uint32_t)hash & mask;
+    while (table[at] && !cop__text_equal(text_at(t, table[at] - 1), text))
+        at = (at + 1) & mask;
+    return &table[at];
 }
 
-static uint32_t find_known(const thoughts *t, cop__text prompt, uint64_t hash) {
-    for (uint32_t i = 0; i < t->n_known; i++) {
-        if (t->known[i].hash == hash && cop__text_equal(t->known[i].prompt, prompt))
-            return i;
+static cop__text state_text(const thoughts *t, uint32_t i) {
+    return t->states[i].text;
+}
+
+static cop__text known_prompt(const thoughts *t, uint32_t i) {
+    return t->known[i].prompt;
+}
+
+/* `first` of each candidate: the first one of this text, itself where there is none before it. */
+static void find_duplicates(thoughts *t) {
+    memset(t->state_table, 0, (t->state_mask + 1) * sizeof *t->state_table);
+    for (uint32_t i = 0; i < t->n_states; i++) {
+        cop__text text = t->states[i].text;
+        uint32_t *slot = find_slot(t->state_table, t->state_mask,
+                                   cop__rule_hash(text.data, text.bytes), text, state_text, t);
+        t->states[i].first = *slot ? *slot - 1 : i;
+        if (!*slot)
+            *slot = i + 1;
     }
-    return COP_RULE_NONE;
 }
 
 /* Asks for what is not known; `calls` of a state is its prompt's place among the known ones. */
 static cop_status ask_values(thoughts *t) {
     for (uint32_t i = 0; i < t->n_states; i++) {
-        uint32_t first;
         cop__text prompt;
-        if (came_before(t, i, &first))
+        if (t->states[i].first != i)
             continue;
         COP_TRY(cop__thoughts_prompt(t, cop__text_of(t->options.evaluate_prompt), t->states[i].text,
                                      (cop__text){"", 0}, &prompt));
-        uint64_t hash = cop__rule_hash(prompt.data, prompt.bytes);
-        t->states[i].calls = find_known(t, prompt, hash);
-        if (t->states[i].calls != COP_RULE_NONE)
+        uint32_t *slot =
+            find_slot(t->known_table, t->known_mask, cop__rule_hash(prompt.data, prompt.bytes),
+                      prompt, known_prompt, t);
+        if (*slot) {
+            t->states[i].calls = *slot - 1;
             continue;
-        t->states[i].calls = t->n_known; /* no more than there are branches: each has a call */
+        }
         if (t->n_known == t->rule.limits.max_branches)
             return COP_FAIL(COP_ERR_NO_ROOM, "thoughts: more than %u calls", t->n_known);
-        t->known[t->n_known++] = (known){.hash = hash, .prompt = prompt};
+        t->states[i].calls = t->n_known;
+        t->known[t->n_known++] = (known){.prompt = prompt};
+        *slot = t->n_known;
         for (uint32_t j = 0; j < t->options.n_evaluate; j++)
             COP_TRY(cop__thoughts_call(t, prompt, t->states[i].calls, false));
     }
@@ -105,11 +121,10 @@ static void take_values(thoughts *t) {
             t->known[t->calls[c].of].counts[word]++;
     }
     for (uint32_t i = 0; i < t->n_states; i++) {
-        uint32_t first;
         t->states[i].value = 0;
-        if (came_before(t, i, &first)) {
+        if (t->states[i].first != i) {
             if (o->duplicates_share)
-                t->states[i].value = t->states[first].value;
+                t->states[i].value = t->states[t->states[i].first].value;
             continue;
         }
         const known *k = &t->known[t->states[i].calls];
@@ -174,6 +189,7 @@ cop_status cop__thoughts_bfs(thoughts *t) {
         return generate(t);
     case THOUGHTS_GENERATE:
         COP_TRY(take_candidates(t));
+        find_duplicates(t);
         t->first_call = t->n_calls;
         t->stage = THOUGHTS_EVALUATE;
         return t->options.vote ? ask_votes(t) : ask_values(t);

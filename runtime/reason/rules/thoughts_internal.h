@@ -8,12 +8,12 @@ typedef struct thought { /* a state */
     double value;
     uint32_t parent;                 /* DFS */
     uint32_t depth, children, tried; /* DFS: proposals, tried ones, */
-    uint32_t first, kept;            /* .. where they stand, and how many were visited */
+    uint32_t first, kept;            /* .. where they stand, and how many were visited; BFS: the
+                                        first candidate of this text */
     uint32_t calls;                  /* BFS: the value calls' first number; NONE: none */
 } thought;
 
 typedef struct known { /* a value prompt that was asked */
-    uint64_t hash;
     cop__text prompt;
     double value;
     uint32_t counts[COP_THOUGHTS_VALUES];
@@ -34,6 +34,8 @@ typedef struct thoughts {
     uint32_t n_frontier, n_states;
     known *known;
     uint32_t n_known;
+    uint32_t *state_table, *known_table; /* numbers + 1 by text */
+    uint32_t state_mask, known_mask;
     call *calls; /* [max_branches] by tag */
     uint32_t n_calls, calls_left, first_call;
     uint32_t step, visited;
