@@ -17,7 +17,7 @@ typedef struct node {
 typedef struct mcts {
     cop_rule rule;
     cop_mcts_options options;
-    cop__pool pool;
+    cop__prompts pool;
     size_t kept;
     cop__text input;
     node *nodes;
@@ -31,7 +31,7 @@ typedef struct mcts {
 static cop_status call(mcts *m, const char *template, bool stops, uint32_t times) {
     const cop__slot slots[] = {{"{input}", m->input}, {"{state}", m->nodes[m->current].text}};
     cop__text prompt;
-    COP_TRY(cop__pool_fill(&m->pool, cop__text_of(template), slots, 2, &prompt));
+    COP_TRY(cop__prompts_fill(&m->pool, cop__text_of(template), slots, 2, &prompt));
     m->first_call = m->n_calls;
     for (uint32_t i = 0; i < times; i++) {
         if (m->n_calls == m->rule.limits.max_branches)
@@ -95,7 +95,7 @@ static cop_status take_children(mcts *m) {
         const cop__text parts[] = {parent->text, m->replies[c]};
         cop__text text;
         bool known = m->replies[c].bytes == 0;
-        COP_TRY(cop__pool_join(&m->pool, parts, 2, &text));
+        COP_TRY(cop__prompts_join(&m->pool, parts, 2, &text));
         for (uint32_t i = parent->first; i < m->n_nodes && !known; i++)
             known = cop__text_equal(m->nodes[i].text, text);
         if (known)
@@ -154,7 +154,7 @@ static cop_status take(mcts *m, uint32_t branch, const char *text, size_t bytes)
     if (tag < m->first_call || tag >= m->n_calls || m->calls_left == 0)
         return COP_OK;
     m->calls_left--;
-    return cop__pool_copy(&m->pool, text, bytes, &m->replies[tag]);
+    return cop__prompts_copy(&m->pool, text, bytes, &m->replies[tag]);
 }
 
 static cop_status mcts_end(cop_rule *rule, uint32_t branch, const char *text, size_t bytes) {
@@ -208,7 +208,7 @@ static cop_status copy_option(mcts *m, const char **text) {
     cop__text copy;
     if (!*text)
         return COP_OK;
-    COP_TRY(cop__pool_copy(&m->pool, *text, strlen(*text), &copy));
+    COP_TRY(cop__prompts_copy(&m->pool, *text, strlen(*text), &copy));
     *text = copy.data;
     return COP_OK;
 }
@@ -220,7 +220,7 @@ static cop_status create_parts(mcts *m) {
     m->replies =
         cop__rule_calloc(&m->rule, m->rule.limits.max_branches, sizeof *m->replies, &status);
     COP_TRY(status);
-    COP_TRY(cop__pool_create(&m->rule, o->max_text_bytes, &m->pool));
+    COP_TRY(cop__prompts_create(&m->rule, o->max_text_bytes, &m->pool));
     COP_TRY(copy_option(m, &o->generate_prompt));
     COP_TRY(copy_option(m, &o->evaluate_prompt));
     COP_TRY(copy_option(m, &o->stop));
@@ -233,7 +233,7 @@ static cop_status create_parts(mcts *m) {
 cop_status cop_mcts_input(cop_rule *rule, const char *input) {
     mcts *m = (mcts *)rule;
     mcts_reset(rule);
-    return cop__pool_copy(&m->pool, input, strlen(input), &m->input);
+    return cop__prompts_copy(&m->pool, input, strlen(input), &m->input);
 }
 
 cop_status cop_mcts_create(const cop_rule_limits *limits, const cop_mcts_options *options,

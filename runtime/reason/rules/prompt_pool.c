@@ -2,14 +2,14 @@
 
 #include <string.h>
 
-cop_status cop__pool_create(cop_rule *rule, size_t capacity, cop__pool *out) {
+cop_status cop__prompts_create(cop_rule *rule, size_t capacity, cop__prompts *out) {
     cop_status status = COP_OK;
-    *out = (cop__pool){.rule = rule, .capacity = capacity};
+    *out = (cop__prompts){.rule = rule, .capacity = capacity};
     out->data = cop__rule_calloc(rule, capacity + 1, 1, &status);
     return status;
 }
 
-static cop_status room(const cop__pool *pool, size_t bytes) {
+static cop_status room(const cop__prompts *pool, size_t bytes) {
     if (bytes > pool->capacity - pool->used)
         return COP_FAIL(COP_ERR_NO_ROOM,
                         "%s: its prompts and texts need more than %zu bytes: give it more "
@@ -18,7 +18,7 @@ static cop_status room(const cop__pool *pool, size_t bytes) {
     return COP_OK;
 }
 
-static cop_status add(cop__pool *pool, const char *data, size_t bytes) {
+static cop_status add(cop__prompts *pool, const char *data, size_t bytes) {
     COP_TRY(room(pool, bytes + 1)); /* what ends the text */
     if (bytes > 0)
         memcpy(pool->data + pool->used, data, bytes);
@@ -26,13 +26,14 @@ static cop_status add(cop__pool *pool, const char *data, size_t bytes) {
     return COP_OK;
 }
 
-static cop__text close_text(cop__pool *pool, size_t from) {
+static cop__text close_text(cop__prompts *pool, size_t from) {
     cop__text text = {pool->data + from, pool->used - from};
     pool->data[pool->used++] = 0;
     return text;
 }
 
-cop_status cop__pool_join(cop__pool *pool, const cop__text *parts, uint32_t n, cop__text *out) {
+cop_status cop__prompts_join(cop__prompts *pool, const cop__text *parts, uint32_t n,
+                             cop__text *out) {
     size_t from = pool->used;
     COP_TRY(room(pool, 1));
     for (uint32_t i = 0; i < n; i++)
@@ -41,12 +42,12 @@ cop_status cop__pool_join(cop__pool *pool, const cop__text *parts, uint32_t n, c
     return COP_OK;
 }
 
-cop_status cop__pool_copy(cop__pool *pool, const char *data, size_t bytes, cop__text *out) {
-    return cop__pool_join(pool, &(cop__text){data, bytes}, 1, out);
+cop_status cop__prompts_copy(cop__prompts *pool, const char *data, size_t bytes, cop__text *out) {
+    return cop__prompts_join(pool, &(cop__text){data, bytes}, 1, out);
 }
 
-cop_status cop__pool_fill(cop__pool *pool, cop__text template, const cop__slot *slots, uint32_t n,
-                          cop__text *out) {
+cop_status cop__prompts_fill(cop__prompts *pool, cop__text template, const cop__slot *slots,
+                             uint32_t n, cop__text *out) {
     size_t from = pool->used, at = 0;
     COP_TRY(room(pool, 1));
     while (at < template.bytes) {

@@ -5,11 +5,11 @@
 
 #include "reason/rules/rule_internal.h"
 
-typedef struct cop__pool {
+typedef struct cop__prompts {
     cop_rule *rule; /* whose name stands in messages */
     char *data;
     size_t used, capacity;
-} cop__pool;
+} cop__prompts;
 
 typedef struct cop__text {
     const char *data;
@@ -21,12 +21,13 @@ typedef struct cop__slot {
     cop__text value;
 } cop__slot;
 
-cop_status cop__pool_create(cop_rule *rule, size_t capacity, cop__pool *out);
-cop_status cop__pool_join(cop__pool *pool, const cop__text *parts, uint32_t n, cop__text *out);
-cop_status cop__pool_fill(cop__pool *pool, cop__text template, const cop__slot *slots, uint32_t n,
-                          cop__text *out);
+cop_status cop__prompts_create(cop_rule *rule, size_t capacity, cop__prompts *out);
+cop_status cop__prompts_join(cop__prompts *pool, const cop__text *parts, uint32_t n,
+                             cop__text *out);
+cop_status cop__prompts_fill(cop__prompts *pool, cop__text template, const cop__slot *slots,
+                             uint32_t n, cop__text *out);
 /* ends in a NUL, which is not counted */
-cop_status cop__pool_copy(cop__pool *pool, const char *data, size_t bytes, cop__text *out);
+cop_status cop__prompts_copy(cop__prompts *pool, const char *data, size_t bytes, cop__text *out);
 static inline cop__text cop__text_of(const char *string) {
     return (cop__text){string, __builtin_strlen(string)};
 }

@@ -18,7 +18,7 @@ typedef struct point {
 typedef struct skeleton {
     cop_rule rule;
     cop_skeleton_options options;
-    cop__pool pool;
+    cop__prompts pool;
     size_t kept; /* of the pool: templates and joiner */
     template outline_template, point_template;
     cop__text joiner, request, outline_partial, outline, answer;
@@ -27,12 +27,12 @@ typedef struct skeleton {
     enum { BEGIN, OUTLINE, OUTLINED, POINTS, JOINED, OVER } stage;
 } skeleton;
 
-static cop_status split(cop__pool *pool, const char *text, template *out) {
+static cop_status split(cop__prompts *pool, const char *text, template *out) {
     const char *at = strstr(text, role_switch);
     size_t bytes = at ? (size_t)(at - text) : strlen(text);
-    COP_TRY(cop__pool_copy(pool, text, bytes, &out->prompt));
+    COP_TRY(cop__prompts_copy(pool, text, bytes, &out->prompt));
     const char *after = at ? at + strlen(role_switch) : "";
-    return cop__pool_copy(pool, after, strlen(after), &out->partial);
+    return cop__prompts_copy(pool, after, strlen(after), &out->partial);
 }
 
 static bool is_digit(char c) {
@@ -90,8 +90,9 @@ static cop_status find_points(skeleton *s) {
 static cop_status run_outline(skeleton *s) {
     const cop__slot slots[] = {{"{request}", s->request}};
     cop__text prompt;
-    COP_TRY(cop__pool_fill(&s->pool, s->outline_template.prompt, slots, 1, &prompt));
-    COP_TRY(cop__pool_fill(&s->pool, s->outline_template.partial, slots, 1, &s->outline_partial));
+    COP_TRY(cop__prompts_fill(&s->pool, s->outline_template.prompt, slots, 1, &prompt));
+    COP_TRY(
+        cop__prompts_fill(&s->pool, s->outline_template.partial, slots, 1, &s->outline_partial));
     s->stage = OUTLINE;
     return cop__rule_run(&s->rule, &(cop_decision){.text = prompt.data,
                                                    .bytes = prompt.bytes,
@@ -112,8 +113,8 @@ static cop_status run_points(skeleton *s) {
                                    {"{point}", p->number},
                                    {"{point_outline}", p->outline}};
         cop__text prompt;
-        COP_TRY(cop__pool_fill(&s->pool, s->point_template.prompt, slots, 4, &prompt));
-        COP_TRY(cop__pool_fill(&s->pool, s->point_template.partial, slots, 4, &p->partial));
+        COP_TRY(cop__prompts_fill(&s->pool, s->point_template.prompt, slots, 4, &prompt));
+        COP_TRY(cop__prompts_fill(&s->pool, s->point_template.partial, slots, 4, &p->partial));
         COP_TRY(cop__rule_run(&s->rule, &(cop_decision){.text = prompt.data,
                                                         .bytes = prompt.bytes,
                                                         .partial = p->partial.data,
@@ -134,7 +135,7 @@ static cop_status join_points(skeleton *s) {
                                    cop__text_strip(p->reply)};
         if (i > 0)
             s->pool.used--; /* the text goes on: over the NUL that ended it */
-        COP_TRY(cop__pool_join(&s->pool, parts, 4, &part));
+        COP_TRY(cop__prompts_join(&s->pool, parts, 4, &part));
     }
     if (s->n_points > 0)
         s->answer = (cop__text){s->pool.data + from, s->pool.used - 1 - from};
@@ -161,10 +162,10 @@ static cop_status take(skeleton *s, uint32_t branch, const char *text, size_t by
     uint32_t tag = s->rule.branches[branch].group;
     if (s->stage == OUTLINE) {
         const cop__text parts[] = {s->outline_partial, {text, bytes}};
-        COP_TRY(cop__pool_join(&s->pool, parts, 2, &s->outline));
+        COP_TRY(cop__prompts_join(&s->pool, parts, 2, &s->outline));
         s->stage = OUTLINED;
     } else if (s->stage == POINTS && tag >= 1 && tag <= s->n_points) {
-        COP_TRY(cop__pool_copy(&s->pool, text, bytes, &s->points[tag - 1].reply));
+        COP_TRY(cop__prompts_copy(&s->pool, text, bytes, &s->points[tag - 1].reply));
         if (--s->left == 0)
             s->stage = JOINED;
     }
@@ -203,7 +204,7 @@ static const cop__rule_ops skeleton_ops = {.name = "skeleton",
 cop_status cop_skeleton_request(cop_rule *rule, const char *request) {
     skeleton *s = (skeleton *)rule;
     skeleton_reset(rule);
-    return cop__pool_copy(&s->pool, request, strlen(request), &s->request);
+    return cop__prompts_copy(&s->pool, request, strlen(request), &s->request);
 }
 
 cop_status cop_skeleton_create(const cop_rule_limits *limits, const cop_skeleton_options *options,
@@ -224,14 +225,14 @@ cop_status cop_skeleton_create(const cop_rule_limits *limits, const cop_skeleton
     cop_status status = COP_OK;
     s->points = cop__rule_calloc(&s->rule, limits->max_branches, sizeof *s->points, &status);
     if (status == COP_OK)
-        status = cop__pool_create(&s->rule, o->max_text_bytes, &s->pool);
+        status = cop__prompts_create(&s->rule, o->max_text_bytes, &s->pool);
     if (status == COP_OK)
         status = split(&s->pool, o->outline_prompt, &s->outline_template);
     if (status == COP_OK)
         status = split(&s->pool, o->point_prompt, &s->point_template);
     if (status == COP_OK)
-        status = cop__pool_copy(&s->pool, o->joiner ? o->joiner : "\n",
-                                strlen(o->joiner ? o->joiner : "\n"), &s->joiner);
+        status = cop__prompts_copy(&s->pool, o->joiner ? o->joiner : "\n",
+                                   strlen(o->joiner ? o->joiner : "\n"), &s->joiner);
     s->kept = s->pool.used;
     if (status == COP_OK)
         status = cop_skeleton_request(&s->rule, o->request ? o->request : "");

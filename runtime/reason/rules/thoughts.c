@@ -14,7 +14,7 @@ cop_status cop__thoughts_prompt(thoughts *t, cop__text template, cop__text state
                                {"{state}", state},
                                {"{last_line}", {lines.data + from, lines.bytes - from}},
                                {"{choices}", choices}};
-    return cop__pool_fill(&t->pool, template, slots, 4, out);
+    return cop__prompts_fill(&t->pool, template, slots, 4, out);
 }
 
 cop_status cop__thoughts_call(thoughts *t, cop__text prompt, uint32_t of, bool stops) {
@@ -35,7 +35,7 @@ static cop_status take(thoughts *t, uint32_t branch, const char *text, size_t by
     if (tag < t->first_call || tag >= t->n_calls || t->calls_left == 0)
         return COP_OK;
     t->calls_left--;
-    return cop__pool_copy(&t->pool, text, bytes, &t->calls[tag].reply);
+    return cop__prompts_copy(&t->pool, text, bytes, &t->calls[tag].reply);
 }
 
 static cop_status thoughts_end(cop_rule *rule, uint32_t branch, const char *text, size_t bytes) {
@@ -132,7 +132,7 @@ static cop_status copy_option(thoughts *t, const char **text) {
     cop__text copy;
     if (!*text)
         return COP_OK;
-    COP_TRY(cop__pool_copy(&t->pool, *text, strlen(*text), &copy));
+    COP_TRY(cop__prompts_copy(&t->pool, *text, strlen(*text), &copy));
     *text = copy.data;
     return COP_OK;
 }
@@ -159,7 +159,7 @@ static cop_status create_parts(thoughts *t) {
     t->state_table = cop__rule_calloc(&t->rule, t->state_mask + 1, sizeof *t->state_table, &status);
     t->known_table = cop__rule_calloc(&t->rule, t->known_mask + 1, sizeof *t->known_table, &status);
     COP_TRY(status);
-    COP_TRY(cop__pool_create(&t->rule, o->max_text_bytes, &t->pool));
+    COP_TRY(cop__prompts_create(&t->rule, o->max_text_bytes, &t->pool));
     COP_TRY(copy_option(t, &o->generate_prompt));
     COP_TRY(copy_option(t, &o->evaluate_prompt));
     COP_TRY(copy_option(t, &o->stop));
@@ -173,7 +173,7 @@ static cop_status create_parts(thoughts *t) {
 cop_status cop_thoughts_input(cop_rule *rule, const char *input) {
     thoughts *t = (thoughts *)rule;
     thoughts_reset(rule);
-    return cop__pool_copy(&t->pool, input, strlen(input), &t->input);
+    return cop__prompts_copy(&t->pool, input, strlen(input), &t->input);
 }
 
 cop_status cop_thoughts_create(const cop_rule_limits *limits, const cop_thoughts_options *options,

@@ -10,7 +10,7 @@ static cop_status add_state(thoughts *t, const cop__text *parts, uint32_t n) {
                         t->n_states);
     thought *state = &t->states[t->n_states++];
     *state = (thought){.calls = COP_RULE_NONE};
-    return cop__pool_join(&t->pool, parts, n, &state->text);
+    return cop__prompts_join(&t->pool, parts, n, &state->text);
 }
 
 static cop_status generate(thoughts *t) {
@@ -104,7 +104,7 @@ static cop_status ask_votes(thoughts *t) {
         int n = snprintf(head, sizeof head, "Choice %u:\n", i + 1);
         const cop__text parts[] = {
             choices, {head, (size_t)n}, t->states[i].text, cop__text_of("\n")};
-        COP_TRY(cop__pool_join(&t->pool, parts, 4, &choices));
+        COP_TRY(cop__prompts_join(&t->pool, parts, 4, &choices));
     }
     COP_TRY(cop__thoughts_prompt(t, cop__text_of(t->options.evaluate_prompt), (cop__text){"", 0},
                                  choices, &prompt));

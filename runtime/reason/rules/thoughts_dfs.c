@@ -19,7 +19,7 @@ static cop_status propose(thoughts *t) {
 
 static cop_status add_proposal(thoughts *t, thought *state, cop__text said, double weight) {
     cop__text text;
-    COP_TRY(cop__pool_copy(&t->pool, said.data, said.bytes, &text));
+    COP_TRY(cop__prompts_copy(&t->pool, said.data, said.bytes, &text));
     for (size_t i = 0; i < text.bytes; i++) {
         char *c = (char *)(uintptr_t)&text.data[i];
         *c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
@@ -93,7 +93,7 @@ static cop_status visit_next(thoughts *t) {
     state->tried++;
     state->kept++;
     *child = (thought){.parent = t->current, .depth = state->depth + 1};
-    COP_TRY(cop__pool_join(&t->pool, parts, 3, &child->text));
+    COP_TRY(cop__prompts_join(&t->pool, parts, 3, &child->text));
     COP_TRY(cop__thoughts_prompt(t, cop__text_of(o->evaluate_prompt), child->text,
                                  (cop__text){"", 0}, &prompt));
     t->current = t->n_states++;

@@ -27,7 +27,7 @@ typedef struct call { /* a branch that runs, by its tag */
 typedef struct thoughts {
     cop_rule rule;
     cop_thoughts_options options;
-    cop__pool pool;
+    cop__prompts pool;
     size_t kept; /* of the pool: the options' texts */
     cop__text input;
     thought *frontier, *states; /* BFS: of this step and of the next; DFS: states all visited */
