@@ -2,6 +2,7 @@
  *
  * driver_live.c  the driver's life, what is read from it, and a token as it is taken
  * live_block.c   blocks: paths are opened, end by themselves or by a rule, and are joined
+ * live_rule.c    a rule is told what happens, and obeyed; its probes
  */
 #pragma once
 
@@ -48,6 +49,8 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_logit_bias bias[2];
 } cop_live_record;
 
+typedef struct cop__live_rule cop__live_rule;
+
 struct cop_live {
     cop_driver driver;
     cop_live_options options;
@@ -65,6 +68,7 @@ struct cop_live {
     uint32_t n_join, n_close;
     cop_encoder *encoder; /* for headers, replies and cut tokens, with its own memory */
     size_t encode_bytes;  /* the longest text that it takes */
+    cop__live_rule *rule; /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -97,3 +101,15 @@ void cop__live_mark_below(cop_live *live, const cop_live_record *record, cop_sto
 bool cop__live_says_success(const cop_live *live, const cop_live_record *record);
 /* Text of paths that are still open goes behind their parent's, so that nothing said is lost. */
 cop_status cop__live_gather(cop_live *live, cop_live_record *record);
+
+/* live_rule.c; all but create do nothing where there is no rule */
+cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */
+cop_status cop__live_rule_reset(cop_live *live);
+uint32_t cop__live_rule_extra(const cop_live *live); /* probes that start with the samples */
+/* Feeds the record's ids from `first` on, unless a probe comes first. `plain`: the token called for
+ * nothing else. */
+cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_record *record,
+                               uint32_t first, bool plain);
+/* The record's text is complete: its rule hears of the end. */
+void cop__live_rule_ended(cop_live *live, cop_live_record *record, cop_stop stop);
+bool cop__live_rule_waits(const cop_live *live, const cop_live_record *record); /* for a probe */

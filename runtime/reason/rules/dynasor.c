@@ -247,8 +247,11 @@ cop_status cop_dynasor_create(const cop_rule_limits *limits, const cop_dynasor_o
     }
     d->options.suffix = strcpy(suffix, options->suffix);
     bool server = options->mode == COP_DYNASOR_SERVER;
-    d->rule.needs = (cop_rule_needs){
-        .probes = true, .probes_at_start = !server, .ignores_end = server && !options->heeds_end};
+    d->rule.needs = (cop_rule_needs){.probes = true,
+                                     .probes_at_start = !server,
+                                     .ignores_end = server && !options->heeds_end,
+                                     .probe_text = d->options.suffix,
+                                     .probe_tokens = options->probe_tokens};
     *out = &d->rule;
     return COP_OK;
 }

@@ -21,6 +21,8 @@ cop_status cop__rounds_create(cop_rule *rule, const cop_probe_options *options, 
     if (status == COP_OK)
         out->options.suffix = strcpy(suffix, options->suffix);
     rule->needs.probes = true;
+    rule->needs.probe_text = out->options.suffix;
+    rule->needs.probe_tokens = options->probe_tokens;
     return status;
 }
 

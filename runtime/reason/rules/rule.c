@@ -101,6 +101,10 @@ void cop_rule_reset(cop_rule *rule) {
         rule->ops->reset(rule);
 }
 
+uint32_t cop_rule_max_branches(const cop_rule *rule) {
+    return rule->limits.max_branches;
+}
+
 const char *cop_rule_name(const cop_rule *rule) {
     return rule->ops->name;
 }
@@ -123,6 +127,10 @@ static cop_status check_live(const cop_rule *rule, uint32_t branch, const char *
         return COP_FAIL(COP_ERR_USAGE, "rule %s: %s of branch %u, which has ended", rule->ops->name,
                         what, branch);
     return COP_OK;
+}
+
+bool cop_rule_is_live(const cop_rule *rule, uint32_t branch) {
+    return branch < rule->n_branches && cop__rule_is_live(rule, branch);
 }
 
 uint32_t cop_rule_may_open(const cop_rule *rule) {

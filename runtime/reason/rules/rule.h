@@ -57,6 +57,7 @@ typedef struct cop_rule_token { /* borrowed for the call */
     size_t bytes;
     double logprob;           /* of the token, before temperature */
     const float *top_logprob; /* the n_top largest, falling */
+    const int32_t *top_token; /* the same, by id; NULL: not known */
     uint32_t n_top;
     bool in_top; /* the token is one of these */
     bool is_end; /* the model's end of text, told to a rule that ignores it and goes on */
@@ -132,14 +133,19 @@ typedef struct cop_rule_needs {
     bool ignores_end;             /* the original does not look at the model's end of text */
     bool runs_prompts;            /* a controller: it opens branches itself */
     uint32_t hidden;              /* width of the hidden states that it scores; 0: none */
+    const char *probe_text;       /* what every probe says; NULL: no probes */
+    uint32_t probe_tokens;        /* at most, of an answer */
 } cop_rule_needs;
 
 const char *cop_rule_name(const cop_rule *rule);
+uint32_t cop_rule_max_branches(const cop_rule *rule); /* as its limits say */
 cop_rule_needs cop_rule_needs_of(const cop_rule *rule);
 cop_rule_stats cop_rule_stats_of(const cop_rule *rule);
 void cop_rule_destroy(cop_rule *rule);
 void cop_rule_reset(cop_rule *rule); /* for the next problem; allocates nothing */
 
+/* It was opened and neither ended nor was ended by a decision. */
+bool cop_rule_is_live(const cop_rule *rule, uint32_t branch);
 /* How many branches may be opened now: UINT32_MAX where the rule does not care. DeepConf's warm-up
  * comes before the rest. */
 uint32_t cop_rule_may_open(const cop_rule *rule);

@@ -235,6 +235,10 @@ cop_status cop_rule_set_create(const cop_rule_limits *limits, cop_rule *const *r
         s->rules[i] = rules[i];
         all->top_logprobs |= needs->top_logprobs;
         all->probes |= needs->probes;
+        if (needs->probes) {
+            all->probe_text = needs->probe_text;
+            all->probe_tokens = needs->probe_tokens;
+        }
         all->probes_at_start |= needs->probes_at_start;
         all->ignores_end |= needs->ignores_end;
         all->hidden = needs->hidden ? needs->hidden : all->hidden;
