@@ -357,6 +357,130 @@ static void test_hidden_states_are_those_of_the_token(void) {
     live_world_close(&w);
 }
 
+/* Over samples of a dialect that forks: what paths say is their sample's, and samples are ended. */
+static void test_rules_over_samples_that_fork(void) {
+    world w = live_world_open("multiverse", 64, 4096);
+    cop_dialect d = live_world_dialect(&w);
+    d.answer_after = (cop_tag){"Answer:", 7};
+    for (int cut = 0; cut < 2; cut++) {
+        cop_script script[] = {
+            live_world_say(&w, "", "Hi" PLAN3 "</Goal>end.</Conclusion></Parallel> Answer:12$"),
+            live_world_say(&w, "1", " one</Path>"), live_world_say(&w, "2", " x</Path>"),
+            live_world_say(&w, "3", " three</Path>")};
+        cop_live_options options = {.dialect = &d,
+                                    .n_samples = 2,
+                                    .script = script,
+                                    .n_script = 4,
+                                    .rule_over_samples = true};
+        uint64_t budget = 2 * strlen("Hi" PLAN3 "</Goal>") + 13; /* within the paths */
+        if (cut)
+            CHECK_OK(cop_policy_create(&(cop_rule_limits){.max_branches = 24},
+                                       &(cop_policy_options){.budget_tokens = budget},
+                                       &options.rule));
+        else
+            CHECK_OK(cop_samples_create(
+                &(cop_rule_limits){.max_branches = 24},
+                &(cop_samples_options){.kind = COP_SAMPLES_SELF_CONSISTENCY, .n = 2},
+                &options.rule));
+        cop_metrics m;
+        cop_live *live = live_world_run(&w, &options, &m);
+        uint32_t generated = 0;
+        for (uint32_t i = 0; i < 2; i++) {
+            cop_live_sample sample = cop_live_sample_read(live, i);
+            CHECK_EQ(sample.stop, cut ? COP_STOP_CANCELLED : COP_STOP_END);
+            generated += sample.generated;
+        }
+        cop_rule_stats stats = cop_rule_stats_of(options.rule);
+        CHECK_EQ(stats.opened, 2);
+        CHECK_EQ(stats.tokens, generated);
+        const char *text;
+        size_t bytes;
+        if (cut)
+            CHECK_EQ(generated, budget);
+        else
+            CHECK(cop_rule_answer(options.rule, &text, &bytes) && bytes == 2 &&
+                  memcmp(text, "12", 2) == 0);
+        cop_live_destroy(live);
+        cop_rule_destroy(options.rule);
+    }
+    live_world_close(&w);
+}
+
+/* Where the dialect names no answer, the last box is one. */
+static void test_boxes_are_answers(void) {
+    static const char text[] = "x \\boxed{1} no: \\boxed{1{2}} yes}";
+    world w = live_world_open("multiverse", 64, 4096);
+    cop_dialect plain = plain_dialect();
+    int32_t ids[sizeof text];
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        ids[i] = (unsigned char)text[i];
+    ids[sizeof text - 1] = cop_tokenizer_find_special(w.tokenizer, "<|end|>", 7);
+    cop_script script = {"", ids, sizeof text};
+    cop_live_options options = {.dialect = &plain, .script = &script, .n_script = 1};
+    CHECK_OK(cop_samples_create(&(cop_rule_limits){.max_branches = 1},
+                                &(cop_samples_options){.kind = COP_SAMPLES_SEQUENTIAL, .n = 1},
+                                &options.rule));
+    cop_metrics m;
+    cop_live *live = live_world_create(&w, &options);
+    live_world_step(&w, live, &m);
+    const char *answer;
+    size_t bytes;
+    CHECK(cop_rule_answer(options.rule, &answer, &bytes) && bytes == 4 &&
+          memcmp(answer, "1{2}", 4) == 0);
+    cop_live_destroy(live);
+    cop_rule_destroy(options.rule);
+    live_world_close(&w);
+}
+
+/* A rule of the test's own that gives up its youngest, and a driver that asks it at its 9th token.
+ */
+static uint32_t youngest(const cop_rule *rule) {
+    for (uint32_t i = rule->n_branches; i-- > 0;) {
+        if (cop__rule_is_live(rule, i))
+            return i;
+    }
+    return COP_RULE_NONE;
+}
+
+static cop_status (*taken)(cop_driver *, cop_engine *, cop_branch, const cop_sample *);
+static cop_live *under_pressure;
+static uint32_t n_taken, n_pruned;
+
+static cop_status take_and_press(cop_driver *driver, cop_engine *engine, cop_branch branch,
+                                 const cop_sample *sample) {
+    bool pruned = false;
+    COP_TRY(taken(driver, engine, branch, sample));
+    if (++n_taken == 9)
+        COP_TRY(cop_live_prune_victim(under_pressure, engine, &pruned));
+    n_pruned += pruned;
+    return COP_OK;
+}
+
+static void test_a_victim_is_given_up(void) {
+    static const cop__rule_ops ops = {.name = "youngest", .victim = youngest};
+    world w = live_world_open("multiverse", 64, 4096);
+    cop_dialect plain = plain_dialect();
+    cop_script script[] = {live_world_say(&w, "", "a text of some length$")};
+    cop_live_options options = {.dialect = &plain, .n_samples = 3, .script = script, .n_script = 1};
+    CHECK_OK(cop__rule_create(&ops, sizeof(cop_rule), &(cop_rule_limits){.max_branches = 3}, 1,
+                              &options.rule));
+    cop_metrics m;
+    under_pressure = live_world_create(&w, &options);
+    cop_driver *driver = cop_live_driver(under_pressure);
+    taken = driver->token;
+    driver->token = take_and_press;
+    live_world_step(&w, under_pressure, &m);
+    CHECK_EQ(n_pruned, 1);
+    CHECK_EQ(cop_live_sample_read(under_pressure, 0).stop, COP_STOP_END);
+    CHECK_EQ(cop_live_sample_read(under_pressure, 2).stop, COP_STOP_CANCELLED);
+    CHECK_EQ(cop_live_sample_read(under_pressure, 2).generated, 3);
+    CHECK_EQ(cop_rule_stats_of(options.rule).tokens_pruned, 3);
+    live_world_free(script, 1);
+    cop_live_destroy(under_pressure);
+    cop_rule_destroy(options.rule);
+    live_world_close(&w);
+}
+
 static void test_what_cannot_run_live_is_refused(void) {
     world w = live_world_open("multiverse", 64, 4096);
     cop_dialect plain = plain_dialect();
@@ -395,6 +519,9 @@ int main(void) {
     RUN(test_probes_of_paths);
     RUN(test_consensus_over_samples);
     RUN(test_hidden_states_are_those_of_the_token);
+    RUN(test_rules_over_samples_that_fork);
+    RUN(test_boxes_are_answers);
+    RUN(test_a_victim_is_given_up);
     RUN(test_what_cannot_run_live_is_refused);
     return check_report();
 }

@@ -82,6 +82,9 @@ typedef struct cop_live_options {
      * warm-up): no more samples than cop_rule_may_open. What it probes runs as a branch below the
      * one that is asked, which waits meanwhile. */
     cop_rule *rule;
+    /* Over whole samples where the dialect forks too: what a sample's paths say counts as said by
+     * it (but for rules that read hidden states, which see its own thread alone). */
+    bool rule_over_samples;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -115,6 +118,10 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     double lowest_confidence; /* NaN: the rule is off, or no token */
     double logprob_sum;       /* of its generated tokens */
 } cop_live_sample;
+/* The KV pool is full: ends the branch that the rule gives up; *pruned is false where there is no
+ * rule, or none that it gives. From within a callback of the engine. */
+cop_status cop_live_prune_victim(cop_live *live, cop_engine *engine, bool *pruned);
+
 /* After a run that was interrupted: paths that were still open join their samples' text. */
 cop_status cop_live_gather(cop_live *live);
 

@@ -40,8 +40,20 @@ struct cop__live_rule {
     cop_status failed; /* where a callback cannot tell */
 };
 
+static bool over_paths(const cop_live *live) {
+    return cop__live_forks(live) && !live->options.rule_over_samples;
+}
+
 static bool covers(const cop_live *live, const cop_live_record *record) {
-    return cop__live_forks(live) == (record->n_path > 0);
+    return over_paths(live) == (record->n_path > 0);
+}
+
+/* Whose token it is to the rule; NULL: nobody's. */
+static cop_live_record *speaker(cop_live *live, cop_live_record *record) {
+    if (covers(live, record))
+        return record;
+    bool counts = record->n_path > 0 && !over_paths(live) && !live->rule->needs.hidden;
+    return counts ? &live->records[record->sample] : NULL;
 }
 
 static uint32_t number_of(const cop_live *live, const cop_live_record *record) {
@@ -154,7 +166,7 @@ static cop_status prune(cop_live *live, cop_engine *engine, cop_live_record *rec
 
 static cop_status stop_all(cop_live *live, cop_engine *engine) {
     live->spent = true; /* no further fork */
-    if (cop__live_forks(live))
+    if (over_paths(live))
         return cop__live_cancel_paths(live, engine);
     for (uint32_t i = 0; i < live->options.n_samples; i++) {
         if (live->samples[i].stop == COP_STOP_NONE)
@@ -193,6 +205,19 @@ static cop_status obey(cop_live *live, cop_engine *engine) {
     for (uint32_t i = 0; i < n; i++)
         COP_TRY(apply(live, engine, &decisions[i]));
     return r->failed;
+}
+
+cop_status cop_live_prune_victim(cop_live *live, cop_engine *engine, bool *pruned) {
+    *pruned = false;
+    if (!live->rule)
+        return COP_OK;
+    cop_decision d = {.kind = COP_DECIDE_PRUNE, .reason = COP_REASON_PRESSURE};
+    d.branch = cop_rule_victim(live->rule->rule);
+    d.keep_partial = live->options.join_policy.keep_partial;
+    if (d.branch == COP_RULE_NONE)
+        return COP_OK;
+    *pruned = true;
+    return apply(live, engine, &d);
 }
 
 /* ---- probes ---- */
@@ -299,10 +324,10 @@ static cop_status rule_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     cop__live_rule *r = live->rule;
     uint32_t n = live->options.n_samples;
     r->n_extra = 0;
-    if (r->needs.probes_at_start && !cop__live_forks(live))
+    if (r->needs.probes_at_start && !over_paths(live))
         r->n_extra = n;
     COP_TRY(r->inner.start(driver, engine, problem));
-    if (cop__live_forks(live))
+    if (over_paths(live))
         return COP_OK;
     for (uint32_t i = 0; i < n; i++)
         COP_TRY(open_branch(live, &live->records[i]));
@@ -388,9 +413,9 @@ static cop_status rule_token(cop_driver *driver, cop_engine *engine, cop_branch 
     uint32_t data = cop_engine_branch(engine, branch).data;
     if (is_probe(data))
         return probe_said(live, engine, branch, sampled);
-    cop_live_record *record = &live->records[data];
-    if (covers(live, record) && !sampled->failed)
-        COP_TRY(tell_token(live, engine, record, sampled));
+    cop_live_record *told = speaker(live, &live->records[data]);
+    if (told && !sampled->failed)
+        COP_TRY(tell_token(live, engine, told, sampled));
     COP_TRY(live->rule->inner.token(driver, engine, branch, sampled));
     return obey(live, engine);
 }
@@ -421,14 +446,14 @@ cop_status cop__live_rule_reset(cop_live *live) {
     if (!r)
         return COP_OK;
     uint32_t may = cop_rule_may_open(r->rule), n = live->options.n_samples;
-    if (!cop__live_forks(live) && may < n)
+    if (!over_paths(live) && may < n)
         return COP_FAIL(COP_ERR_USAGE,
                         "rule %s lets %u samples run now, and %u were asked for: run them in waves",
                         cop_rule_name(r->rule), may, n);
-    if (cop__live_forks(live) && may < r->max_rule_branches && may != UINT32_MAX)
+    if (over_paths(live) && may < r->max_rule_branches && may != UINT32_MAX)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "rule %s counts whole samples; the paths of dialect %s are opened by the "
-                        "model",
+                        "model: set it over samples",
                         cop_rule_name(r->rule), live->options.dialect->name);
     for (uint32_t i = 0; i < live->options.max_branches; i++) {
         r->branch_of[i] = COP_RULE_NONE;
