@@ -243,6 +243,7 @@ static void test_probes_leave_the_text_alone(void) {
     /* At 0, 4, .. 32 of 33 characters and an end. */
     CHECK_EQ(cop_rule_stats_of(options.rule).probes_asked, 3 * 9);
     CHECK_EQ(cop_rule_stats_of(options.rule).tokens_probe, 3 * 9 * 5);
+    CHECK_EQ(m.tokens_reprefilled, 3 * 8); /* the first one stands beside its sample */
     cop_live_destroy(live);
     cop_rule_destroy(options.rule);
     live_world_close(&w);

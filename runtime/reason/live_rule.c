@@ -430,7 +430,7 @@ static cop_status rule_joined(cop_driver *driver, cop_engine *engine, cop_branch
     uint32_t first = live->rule->probes[data].first;
     COP_TRY(cop_engine_join_text(engine, branch, false));
     COP_TRY(cop_engine_feed(engine, branch, record->ids + first, record->n_ids - first,
-                            COP_FEED_DECODE));
+                            COP_FEED_AGAIN)); /* the probe had it computed for itself */
     COP_TRY(answer_probe(live, data));
     return obey(live, engine);
 }
