@@ -34,10 +34,12 @@ static void test_a_policy_over_paths_equals_the_drivers_own(void) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         live_text texts[2];
         cop_metrics m[2];
-        cop_stop stops[2][3];
+        cop_stop stops[2][6]; /* of two blocks */
         for (int by_rule = 0; by_rule < 2; by_rule++) {
             cop_script script[] = {
-                live_world_say(&w, "", "Hi" PLAN3 "</Goal>end.</Conclusion></Parallel>$"),
+                live_world_say(&w, "",
+                               "Hi" PLAN3 "</Goal>mid.</Conclusion></Parallel>" PLAN3
+                               "</Goal>end.</Conclusion></Parallel>$"),
                 live_world_say(&w, "1", " longest of all</Path>"),
                 live_world_say(&w, "2", " x</Path>"), live_world_say(&w, "3", " middle</Path>")};
             cop_live_options options = {.script = script, .n_script = 4};
@@ -48,12 +50,12 @@ static void test_a_policy_over_paths_equals_the_drivers_own(void) {
                 options.join_policy = cases[i].own;
             cop_live *live = live_world_run(&w, &options, &m[by_rule]);
             texts[by_rule] = live_world_read(live);
-            CHECK_EQ(cop_live_path_count(live), 3);
-            for (uint32_t p = 0; p < 3; p++)
+            CHECK_EQ(cop_live_path_count(live), 6);
+            for (uint32_t p = 0; p < 6; p++)
                 stops[by_rule][p] = cop_live_path_read(live, p).stop;
             if (by_rule) {
                 cop_rule_stats stats = cop_rule_stats_of(options.rule);
-                CHECK_EQ(stats.opened, 3);
+                CHECK_EQ(stats.opened, 6);
                 CHECK(stats.pruned > 0 && stats.tokens_pruned > 0);
             }
             cop_live_destroy(live);
@@ -63,6 +65,25 @@ static void test_a_policy_over_paths_equals_the_drivers_own(void) {
         CHECK(memcmp(stops[0], stops[1], sizeof stops[0]) == 0);
         CHECK_EQ(m[1].tokens_total, m[0].tokens_total);
     }
+    live_world_close(&w);
+}
+
+/* A ratio is one of the whole block, also when a path ends with its first token. */
+static void test_a_ratio_counts_the_whole_block(void) {
+    world w = live_world_open("multiverse", 64, 4096);
+    cop_script script[] = {live_world_say(&w, "", "Hi" PLAN3 "</Goal>end.</Conclusion>$"),
+                           live_world_say(&w, "1", "$"), live_world_say(&w, "2", " x</Path>"),
+                           live_world_say(&w, "3", " middle of it</Path>")};
+    cop_live_options options = {.script = script, .n_script = 4};
+    CHECK_OK(cop_policy_create(&(cop_rule_limits){.max_branches = 24},
+                               &(cop_policy_options){.quorum_ratio = 0.5}, &options.rule));
+    cop_metrics m;
+    cop_live *live = live_world_run(&w, &options, &m);
+    static const cop_stop stops[] = {COP_STOP_END, COP_STOP_END, COP_STOP_CANCELLED};
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_EQ(cop_live_path_read(live, i).stop, stops[i]);
+    cop_live_destroy(live);
+    cop_rule_destroy(options.rule);
     live_world_close(&w);
 }
 
@@ -512,6 +533,7 @@ static void test_what_cannot_run_live_is_refused(void) {
 
 int main(void) {
     RUN(test_a_policy_over_paths_equals_the_drivers_own);
+    RUN(test_a_ratio_counts_the_whole_block);
     RUN(test_a_rule_that_watches_changes_nothing);
     RUN(test_a_budget_stops_all_samples);
     RUN(test_deepconf_runs_in_waves);

@@ -11,8 +11,7 @@ enum { PROBE_BIT = 1 << 30 };
 
 typedef struct probe { /* of a record; one at a time */
     bool wanted, out;
-    bool at_start; /* beside its sample, which does not wait for it */
-    bool over;
+    bool at_start;  /* beside its sample, which does not wait for it */
     uint32_t first; /* the record's ids from here on are fed when the probe is over */
     uint32_t n_said;
     int32_t *ids; /* [probe_tokens] */
@@ -164,10 +163,15 @@ static cop_status prune(cop_live *live, cop_engine *engine, cop_live_record *rec
     return status;
 }
 
-static cop_status stop_all(cop_live *live, cop_engine *engine) {
+static cop_status stop_all(cop_live *live, cop_engine *engine, bool keep_partial) {
     live->spent = true; /* no further fork */
-    if (over_paths(live))
-        return cop__live_cancel_paths(live, engine);
+    if (over_paths(live)) {
+        bool kept = live->options.join_policy.keep_partial;
+        live->options.join_policy.keep_partial = keep_partial;
+        cop_status status = cop__live_cancel_paths(live, engine);
+        live->options.join_policy.keep_partial = kept;
+        return status;
+    }
     for (uint32_t i = 0; i < live->options.n_samples; i++) {
         if (live->samples[i].stop == COP_STOP_NONE)
             COP_TRY(cop__live_end_sample(live, engine, i, COP_STOP_CANCELLED));
@@ -178,7 +182,7 @@ static cop_status stop_all(cop_live *live, cop_engine *engine) {
 static cop_status apply(cop_live *live, cop_engine *engine, const cop_decision *d) {
     cop__live_rule *r = live->rule;
     if (d->kind == COP_DECIDE_STOP)
-        return stop_all(live, engine);
+        return stop_all(live, engine, d->keep_partial);
     uint32_t number = r->record_of[d->branch];
     cop_live_record *record = &live->records[number];
     if (d->kind == COP_DECIDE_PROBE) {
@@ -258,7 +262,7 @@ cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_reco
     if (!p->wanted || p->out)
         return cop_engine_feed(engine, record->branch, record->ids + first, n, COP_FEED_DECODE);
     cop_branch child;
-    p->wanted = p->over = p->at_start = false;
+    p->wanted = p->at_start = false;
     p->out = true;
     p->first = first;
     p->n_said = 0;
@@ -310,12 +314,25 @@ static bool is_probe(uint32_t data) {
 static cop_status open_branch(cop_live *live, const cop_live_record *record) {
     cop__live_rule *r = live->rule;
     uint32_t number = number_of(live, record), branch;
-    COP_TRY(cop_rule_open(r->rule, record->n_path > 0 ? record->parent : 0, &branch));
+    /* A group is a block; its first path names it, for a parent may have several in a row. */
+    uint32_t group = record->n_path > 0 ? live->records[record->parent].first_child : 0;
+    COP_TRY(cop_rule_open(r->rule, group, &branch));
     if (branch >= r->max_rule_branches)
         return COP_FAIL(COP_ERR_NO_ROOM, "rule %s has seen more than %u branches",
                         cop_rule_name(r->rule), r->max_rule_branches);
     r->branch_of[number] = branch;
     r->record_of[branch] = number;
+    return COP_OK;
+}
+
+/* All paths of a block at the first token of any: a rule that counts them knows how many there are.
+ */
+static cop_status open_block(cop_live *live, const cop_live_record *record) {
+    if (record->n_path == 0)
+        return open_branch(live, record);
+    const cop_live_record *parent = &live->records[record->parent];
+    for (uint32_t i = 0; i < parent->n_children; i++)
+        COP_TRY(open_branch(live, &live->records[parent->first_child + i]));
     return COP_OK;
 }
 
@@ -382,7 +399,7 @@ static cop_status tell_token(cop_live *live, cop_engine *engine, cop_live_record
     cop__live_rule *r = live->rule;
     uint32_t number = number_of(live, record);
     if (r->branch_of[number] == COP_RULE_NONE)
-        COP_TRY(open_branch(live, record));
+        COP_TRY(open_block(live, record));
     uint32_t branch = r->branch_of[number];
     if (!cop_rule_is_live(r->rule, branch))
         return COP_OK;
