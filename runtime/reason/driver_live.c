@@ -134,12 +134,15 @@ static cop_status create_parts(cop_live *live) {
     live->max_bytes = bytes_of(live->max_ids);
     live->records = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->records);
     live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
-    live->children = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->children);
+    live->children =
+        cop_arena_calloc(live->arena, 2 * (size_t)o->max_branches, sizeof *live->children);
     if (!live->records || !live->samples || !live->children)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
     for (uint32_t i = 0; i < o->max_branches; i++)
         COP_TRY(create_record(live, &live->records[i]));
-    return cop__live_forks(live) ? create_dialect(live) : COP_OK;
+    if (cop__live_forks(live))
+        COP_TRY(create_dialect(live));
+    return o->rule ? cop__live_rule_create(live) : COP_OK;
 }
 
 cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prompt,
@@ -161,7 +164,7 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
     live->generated = 0;
     live->spent = false;
     memset(live->samples, 0, o->n_samples * sizeof *live->samples);
-    return COP_OK;
+    return cop__live_rule_reset(live);
 }
 
 static const cop_driver live_ops;
@@ -339,7 +342,8 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     COP_TRY(cop_engine_root(engine, problem, &live->root));
     cop_engine_set_data(engine, live->root, UINT32_MAX);
     COP_TRY(cop_engine_feed(engine, live->root, o->prompt, o->n_prompt, COP_FEED_PROMPT));
-    COP_TRY(cop_engine_fork(engine, live->root, o->n_samples, live->children));
+    COP_TRY(cop_engine_fork(engine, live->root, o->n_samples + cop__live_rule_extra(live),
+                            live->children));
     for (uint32_t i = 0; i < o->n_samples; i++) {
         cop_live_record *record = &live->records[live->n_records++];
         *record = (cop_live_record){.branch = live->children[i],
@@ -383,6 +387,7 @@ cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sam
                          stop == COP_STOP_LENGTH ? COP_STOP_LENGTH : COP_STOP_CANCELLED);
     COP_TRY(cop__live_gather(live, record));
     cut_response(live, record);
+    cop__live_rule_ended(live, record, stop);
     cop__live_hear(live, COP_LIVE_STOP, record);
     cop_branch_end how = stop == COP_STOP_CONFIDENCE  ? COP_END_PRUNED
                          : stop == COP_STOP_CANCELLED ? COP_END_CANCELLED

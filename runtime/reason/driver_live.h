@@ -14,6 +14,7 @@
 #include "reason/dialect.h"
 #include "reason/engine.h"
 #include "reason/prune.h"
+#include "reason/rules/rule.h"
 
 typedef enum cop_stop {
     COP_STOP_NONE,       /* still running, or the run failed */
@@ -29,8 +30,8 @@ typedef enum cop_stop {
 const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
 
 /* What a branch is made to say, by a bias on its next token; NULL and 0 to let it speak. For tests
- * of live parsing over a real tokenizer. `path` is "" for a sample's own thread, "2", "2.1" below.
- */
+ * of live parsing over a real tokenizer. `path` is "" for a sample's own thread, "2", "2.1" below,
+ * "?" for what a rule's probe answers. */
 typedef struct cop_script {
     const char *path;
     const int32_t *ids;
@@ -78,6 +79,14 @@ typedef struct cop_live_options {
     uint32_t max_blocks; /* instead of the dialect's; 0: the dialect's */
     cop_prune_options prune;
     cop_join_policy join_policy; /* all zero: the dialect's */
+    /* A prune rule over the samples, or over the paths where the dialect forks; the caller's, reset
+     * by the caller for each problem, so that it can see several waves of samples (DeepConf's
+     * warm-up): no more samples than cop_rule_may_open. What it probes runs as a branch below the
+     * one that is asked, which waits meanwhile. */
+    cop_rule *rule;
+    /* Over whole samples where the dialect forks too: what a sample's paths say counts as said by
+     * it (but for rules that read hidden states, which see its own thread alone). */
+    bool rule_over_samples;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -113,6 +122,10 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     double lowest_confidence; /* NaN: the rule is off, or no token */
     double logprob_sum;       /* of its generated tokens */
 } cop_live_sample;
+/* The KV pool is full: ends the branch that the rule gives up; *pruned is false where there is no
+ * rule, or none that it gives. From within a callback of the engine. */
+cop_status cop_live_prune_victim(cop_live *live, cop_engine *engine, bool *pruned);
+
 /* After a run that was interrupted: paths that were still open join their samples' text. */
 cop_status cop_live_gather(cop_live *live);
 

@@ -191,6 +191,12 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end 
  * a sample drawn alone equals the same sample drawn among its siblings. */
 void cop_engine_stream(cop_engine *engine, cop_branch branch, uint32_t index);
 
+/* In a token callback: the hidden state of the row that the token was sampled from, the last
+ * layer's after the final norm; as wide as the model. Waits for the device, and is not to be had of
+ * a step behind which another one was queued already: a driver that asks for it says in
+ * request_ahead that nothing is to run ahead. */
+cop_status cop_engine_read_hidden(cop_engine *engine, cop_branch branch, float *out);
+
 /* Counts n generated tokens for the branch (a last one that is never fed included). */
 void cop_engine_generated(cop_engine *engine, cop_branch branch, uint32_t n);
 

@@ -177,6 +177,7 @@ static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
     sample->ill_formed_tags += record->parser.ill_formed - record->ill_formed_before;
     if (stop == COP_STOP_CANCELLED || stop == COP_STOP_CONFIDENCE)
         sample->paths_cancelled++;
+    cop__live_rule_ended(live, record, stop);
     cop__live_hear(live, COP_LIVE_END, record);
 }
 
@@ -200,7 +201,8 @@ cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_re
         return cop_engine_end(engine, record->branch,
                               stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
     }
-    if (record->n_children == 0) /* one that waits for its own block has no row to go on from */
+    /* One that waits for its own block, or for a probe, has no row to go on from. */
+    if (record->n_children == 0 && !cop__live_rule_waits(live, record))
         COP_TRY(close_path(live, engine, record));
     mark_ended(live, record, stop);
     if (live->options.dialect->join != COP_JOIN_STITCH) /* there only what has KV can stay */

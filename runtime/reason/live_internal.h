@@ -4,6 +4,7 @@
  * live_token.c   a token as it is asked for and taken: its text, its tags, its limits
  * live_trigger.c whether and how a tag or an end of text forks: items, refusals, budgets
  * live_block.c   blocks: paths are opened, and end by themselves or by a rule
+ * live_rule.c    a rule is told what happens, and obeyed; its probes
  * live_join.c    what the parent goes on with
  * live_retext.c  dialects whose every call encodes the whole text again
  */
@@ -81,6 +82,8 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_logit_bias bias[2];
 } cop_live_record;
 
+typedef struct cop__live_rule cop__live_rule;
+
 struct cop_live {
     cop_driver driver;
     cop_live_options options;
@@ -104,6 +107,7 @@ struct cop_live {
     cop_token_ids again;    /* their ids */
     cop_encoder *encoder;   /* for headers, replies and cut tokens, with its own memory */
     size_t encode_bytes;    /* the longest text that it takes */
+    cop__live_rule *rule;   /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -178,3 +182,15 @@ cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_re
 /* What the parent is fed behind a block: all that its KV does not hold, of its text as it is now.
  */
 cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_record *parent);
+
+/* live_rule.c; all but create do nothing where there is no rule */
+cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */
+cop_status cop__live_rule_reset(cop_live *live);
+uint32_t cop__live_rule_extra(const cop_live *live); /* probes that start with the samples */
+/* Feeds the record's ids from `first` on, unless a probe comes first. `plain`: the token called for
+ * nothing else. */
+cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_record *record,
+                               uint32_t first, bool plain);
+/* The record's text is complete: its rule hears of the end. */
+void cop__live_rule_ended(cop_live *live, cop_live_record *record, cop_stop stop);
+bool cop__live_rule_waits(const cop_live *live, const cop_live_record *record); /* for a probe */

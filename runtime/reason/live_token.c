@@ -259,8 +259,8 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
     bool again = token->action == COP_ACT_FORK && d->context_text;
     record->kept_ids = again ? first : record->n_ids;
     if (!again && (!over || (alone && !full)))
-        COP_TRY(cop_engine_feed(engine, record->branch, record->ids + first, record->n_ids - first,
-                                COP_FEED_DECODE));
+        COP_TRY(cop__live_rule_feed(live, engine, record, first,
+                                    token->action == COP_ACT_NONE && !doubtful));
     if (path_end && !over)
         return act_on(live, engine, record, token, doubtful);
     if (path_end)
