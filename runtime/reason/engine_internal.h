@@ -4,6 +4,7 @@
  * engine_join.c    the joins
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
+ * engine_retract.c tokens taken back before a fork
  * engine_pressure.c what happens when the pool is full
  * engine_flight.c  steps that are queued, the samples that come back, running ahead
  * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time
@@ -239,6 +240,7 @@ void cop__engine_prefix_finish(cop_engine *engine);
 
 /* engine_pressure.c */
 void cop__engine_fed(cop_branch_record *branch, const int32_t *ids, uint32_t n);
+void cop__engine_unfed(cop_branch_record *branch, uint32_t n); /* the last n of them */
 /* Takes the branch's pages for n more tokens, whoever must give way for it. *parked: it was the
  * branch itself. */
 cop_status cop__engine_take_pages(cop_engine *engine, cop_branch id, uint32_t n, bool *parked);

@@ -43,6 +43,17 @@ void cop__engine_fed(cop_branch_record *branch, const int32_t *ids, uint32_t n) 
         branch->fed_whole = false;
 }
 
+void cop__engine_unfed(cop_branch_record *branch, uint32_t n) {
+    branch->fed_tokens -= n;
+    while (n > 0 && branch->n_fed > 0) {
+        cop_fed_span *last = &branch->fed[branch->n_fed - 1];
+        const uint32_t cut = last->n < n ? last->n : n;
+        last->n -= cut;
+        n -= cut;
+        branch->n_fed -= last->n == 0;
+    }
+}
+
 static uint32_t pages_for(const cop_engine *engine, uint64_t tokens) {
     return (uint32_t)((tokens + engine->options.page_tokens - 1) / engine->options.page_tokens);
 }
