@@ -255,6 +255,18 @@ static uint64_t hash_outputs(const cop_live *live, const cop_live_sample *sample
     return hash;
 }
 
+/* What the sample claims: what its dialect marks, or, where that marks nothing, what the checker
+ * finds in the text of a sample that ended by itself. */
+static cop_answer_text claim_of(const cop__problem_cell *cell, const cop_live_sample *sample) {
+    const cop_dialect *dialect = cell->prompts->dialect;
+    bool by_checker = dialect->answer_after.bytes == 0 && cop_checker_has_mark(cell->checker);
+    if (!by_checker)
+        return (cop_answer_text){sample->answer, sample->answer_bytes};
+    if (sample->stop != COP_STOP_END)
+        return (cop_answer_text){0};
+    return cop_checker_claim(cell->checker, (cop_answer_text){sample->text, sample->bytes});
+}
+
 static cop_status take_down(problem_queue *queue, const place *at,
                             const cop_problem_result *result) {
     cop__problem_cell *cell = queue->cell;
@@ -263,11 +275,11 @@ static cop_status take_down(problem_queue *queue, const place *at,
     if (sample.n_ids > cell->max_ids - cell->n_ids)
         return COP_FAIL(COP_ERR_NO_ROOM, "problem %s: the outputs are longer than %zu tokens",
                         problem->id, cell->max_ids);
-    if (sample.answer && (sample.answer < sample.text ||
-                          sample.answer + sample.answer_bytes > sample.text + sample.bytes))
+    cop_answer_text claimed = claim_of(cell, &sample);
+    if (claimed.text &&
+        (claimed.text < sample.text || claimed.text + claimed.bytes > sample.text + sample.bytes))
         return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its answer is no part of its text",
                         problem->id);
-    cop_answer_text claimed = {sample.answer, sample.answer_bytes};
     cell->outcomes[at->problem] = (cop__problem_outcome){
         .grade = cop_checker_grade(cell->checker, problem->prompt, problem->answer, claimed),
         .stop = sample.stop,
@@ -280,13 +292,13 @@ static cop_status take_down(problem_queue *queue, const place *at,
         .paths = sample.paths,
         .cancelled = sample.paths_cancelled,
         .well_formed = well_formed(at->live, &sample),
-        .claimed = sample.answer != NULL,
+        .claimed = claimed.text != NULL,
         .lowest_confidence = sample.lowest_confidence,
         .first_id = cell->n_ids,
         .n_ids = sample.n_ids,
         .text_bytes = sample.bytes,
-        .answer_at = sample.answer ? (size_t)(sample.answer - sample.text) : 0,
-        .answer_bytes = sample.answer ? sample.answer_bytes : 0};
+        .answer_at = claimed.text ? (size_t)(claimed.text - sample.text) : 0,
+        .answer_bytes = claimed.text ? claimed.bytes : 0};
     if (sample.n_ids > 0)
         memcpy(cell->ids + cell->n_ids, sample.ids, sample.n_ids * sizeof *cell->ids);
     cell->n_ids += sample.n_ids;

@@ -258,12 +258,12 @@ static cop_status write_answer(const cop__problem_cell *cell, uint32_t i, cop_bu
     COP_TRY(text_of(cell, i, text));
     const char *bytes = text->data ? text->data : "";
     json_t *answer = o->claimed ? clean_text(bytes + o->answer_at, o->answer_bytes) : json_null();
-    json_t *line = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:o}", "id",
-                             problem->id, "prompt", text_or_null(problem->prompt), "reference",
-                             text_or_null(problem->answer), "answer", answer, "grade",
-                             cop_grade_name(o->grade), "stop", cop_stop_name(o->stop), "longest",
-                             (json_int_t)o->longest, "tokens", (json_int_t)o->tokens, "forks",
-                             (int)o->forks, "text", clean_text(bytes, text->bytes));
+    json_t *line = json_pack(
+        "{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:i, s:b, s:o}", "id", problem->id, "prompt",
+        text_or_null(problem->prompt), "reference", text_or_null(problem->answer), "answer", answer,
+        "grade", cop_grade_name(o->grade), "stop", cop_stop_name(o->stop), "longest",
+        (json_int_t)o->longest, "tokens", (json_int_t)o->tokens, "forks", (int)o->forks, "paths",
+        (int)o->paths, "well_formed", (int)o->well_formed, "text", clean_text(bytes, text->bytes));
     char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL;
     json_decref(line);
     if (!dumped)
