@@ -27,6 +27,10 @@ static void hear_record(void *context, const json_t *record, const cop_metrics *
     for (size_t i = 0; i < json_array_size(tokens); i++)
         sum += (uint64_t)json_integer_value(json_array_get(tokens, i));
     CHECK_EQ(metrics->tokens_total, sum);
+    const json_t *traced = json_object_get(
+        json_object_get(json_object_get(record, "reasoning"), "tokens"), "critical_path");
+    CHECK(fabs(json_number_value(traced) * (double)json_array_size(tokens) -
+               (double)metrics->tokens_critical_path) < 1e-6);
 }
 
 static void hear_progress(void *context, uint32_t done, uint32_t total, const char *what) {
@@ -144,6 +148,10 @@ static void check_means(const json_t *record, uint32_t n) {
     CHECK(fabs(number(record, "tokens_mean") - tokens / n) < 1e-9);
     CHECK(fabs(number(record, "longest_mean") - longest / n) < 1e-9);
     CHECK(fabs(number(record, "blocks_mean") - forks / n) < 1e-9);
+    /* The traces' own figures are those that the engine counts where it works. */
+    const json_t *traced = member(member(record, "reasoning"), "tokens");
+    CHECK(fabs(number(traced, "total") - tokens / n) < 1e-9);
+    CHECK(fabs(number(traced, "longest_thread") - longest / n) < 1e-9);
     const json_t *times = member(record, "latency_ms");
     CHECK(fabs(number(times, "mean") - latency / n) < 1e-6);
     CHECK(number(times, "p50") <= number(times, "p95"));

@@ -207,7 +207,8 @@ json_t *cop__problem_record(const cop__problem_cell *cell,
         failed = json_object_set_new(figures, "wrong_claims_why",
                                      json_string("the checker could judge no problem"));
     if (!failed)
-        failed = json_object_update(record, figures) | add_columns(cell, record);
+        failed = json_object_update(record, figures) | add_columns(cell, record) |
+                 cop__problem_reasoning(cell, record);
     json_decref(figures);
     if (!failed)
         return record;
