@@ -131,6 +131,28 @@ static void check_accuracy(const json_t *record, uint32_t n) {
     CHECK_EQ(graded[1], wrong);
 }
 
+/* By every paper's measure, each once: "| `tokens.total`, .. |". */
+static void check_measures_are_defined(const json_t *reasoning) {
+    cop_buffer page = {0};
+    const char *group, *name;
+    json_t *figures, *value;
+    CHECK_OK(cop__file_read("bench/METRICS.md", &page, NULL));
+    const char *from = strstr(page.data, "## One run, every paper's measure");
+    CHECK(from);
+    json_object_foreach((json_t *)reasoning, group, figures) {
+        json_object_foreach(figures, name, value) {
+            char quoted[96];
+            size_t bytes = strlen(name);
+            snprintf(quoted, sizeof quoted, "`%s.%s`", group, name);
+            if ((bytes < 4 || strcmp(name + bytes - 4, "_why") != 0) && !strstr(from, quoted)) {
+                fprintf(stderr, "bench/METRICS.md does not define %s\n", quoted);
+                exit(1);
+            }
+        }
+    }
+    cop_buffer_release(&page);
+}
+
 static void check_means(const json_t *record, uint32_t n) {
     static const char *const columns[] = {"id",         "grade", "longest", "tokens",
                                           "latency_ms", "forks", "paths",   "stop"};
@@ -152,6 +174,7 @@ static void check_means(const json_t *record, uint32_t n) {
     const json_t *traced = member(member(record, "reasoning"), "tokens");
     CHECK(fabs(number(traced, "total") - tokens / n) < 1e-9);
     CHECK(fabs(number(traced, "longest_thread") - longest / n) < 1e-9);
+    check_measures_are_defined(member(record, "reasoning"));
     const json_t *times = member(record, "latency_ms");
     CHECK(fabs(number(times, "mean") - latency / n) < 1e-6);
     CHECK(number(times, "p50") <= number(times, "p95"));

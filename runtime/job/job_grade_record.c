@@ -5,7 +5,7 @@
 #include "job/job_grade_internal.h"
 #include "model/tokenizer.h"
 
-enum { GRADE_COUNT = COP_GRADE_UNGRADED + 1, COSTS = 3 };
+enum { GRADE_COUNT = COP_GRADE_UNGRADED + 1, COSTS = 3, METHODS_MAX = 256 };
 
 /* Model text may hold bytes that are no UTF-8, but what was read from JSON cannot. */
 static json_t *text_or_null(cop_answer_text text) {
@@ -264,8 +264,8 @@ static const char *const cost_names[COSTS] = {"tokens", "latency_ms", "device_s"
 
 /* Who is on the front of accuracy against each cost, among the methods that say theirs. */
 static void fronts_json(const summary *all, uint32_t n, uint32_t m, json_t *out) {
-    bool front[n];
-    double cost[n], gain[n];
+    bool front[METHODS_MAX];
+    double cost[METHODS_MAX], gain[METHODS_MAX];
     json_t *pareto = json_object();
     for (int which = 0; which < COSTS; which++) {
         char name[32];
@@ -287,8 +287,9 @@ cop_status cop__grade_summaries(cop__grade_run *run) {
     summary *all = cop_arena_calloc(run->arena, n, sizeof *all);
     if (!all)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u summaries", n);
-    if (n > 256)
-        return COP_FAIL(COP_ERR_NO_ROOM, "%u methods; at most 256 stand in one table", n);
+    if (n > METHODS_MAX)
+        return COP_FAIL(COP_ERR_NO_ROOM, "%u methods; at most %d stand in one table", n,
+                        METHODS_MAX);
     for (uint32_t i = 0; i < n; i++)
         COP_TRY(summary_begin(run, &run->methods[i], &all[i]));
     for (uint32_t i = 0; i < n; i++) {

@@ -30,6 +30,7 @@ typedef struct cop__problem_outcome {
     cop_stop stop;
     uint64_t begin_ns, end_ns; /* since its run began */
     uint64_t longest, tokens;  /* tokens of the longest thread; generated tokens */
+    uint64_t seen_sum;         /* of what each of them attended to */
     uint64_t hash;             /* of its ids and its paths' */
     uint32_t forks, paths, cancelled;
     bool well_formed, claimed;

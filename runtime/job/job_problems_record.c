@@ -145,7 +145,7 @@ static json_t *notes_of(const cop__problem_cell *cell, const cop__problem_refere
 static int add_columns(const cop__problem_cell *cell, json_t *record) {
     json_t *id = json_array(), *grade = json_array(), *longest = json_array();
     json_t *tokens = json_array(), *latency = json_array(), *forks = json_array();
-    json_t *paths = json_array(), *stop = json_array();
+    json_t *paths = json_array(), *stop = json_array(), *seen = json_array();
     int failed = 0;
     for (uint32_t i = 0; i < cell->set->count; i++) {
         const cop__problem_outcome *o = &cell->outcomes[i];
@@ -157,10 +157,12 @@ static int add_columns(const cop__problem_cell *cell, json_t *record) {
         failed |= json_array_append_new(forks, json_integer(o->forks));
         failed |= json_array_append_new(paths, json_integer(o->paths));
         failed |= json_array_append_new(stop, json_string(cop_stop_name(o->stop)));
+        failed |= json_array_append_new(
+            seen, o->tokens ? json_real((double)o->seen_sum / (double)o->tokens) : json_null());
     }
-    json_t *each = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", id, "grade", grade,
-                             "longest", longest, "tokens", tokens, "latency_ms", latency, "forks",
-                             forks, "paths", paths, "stop", stop);
+    json_t *each = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", id, "grade",
+                             grade, "longest", longest, "tokens", tokens, "latency_ms", latency,
+                             "forks", forks, "paths", paths, "stop", stop, "context_seen", seen);
     return failed | json_object_set_new(record, "each", each);
 }
 
