@@ -67,6 +67,8 @@ static void test_numbers_are_compared_exactly(void) {
         {"12", "1,2", "ungraded"},
         {"1000", "10,00", "ungraded"},
         {"1000", "1,0000", "ungraded"},
+        {"1000000", "1000,000", "ungraded"},
+        {"100000", "1,00,000", "ungraded"},
         {"2", "2 apples", "ungraded"},
         {"2", "1/0", "ungraded"},
         {"2", "1 2", "ungraded"},

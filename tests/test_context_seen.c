@@ -95,6 +95,31 @@ static void test_a_spawned_path_sees_its_message_alone(void) {
     live_world_close(&w);
 }
 
+/* A block of one path has no siblings; inside a path that has, it has them too. */
+static void test_what_stands_beside_siblings_is_inherited(void) {
+    world w = live_world_open("multiverse", 64, 4096);
+    const char one[] = "<Parallel><Goal><Outline>1: a</Outline></Goal>";
+    const char inner[] = "<Parallel><Goal><Outline>1.1: a</Outline></Goal>";
+    cop_metrics m;
+    cop_script alone[] = {
+        live_world_say(&w, "", "Hi<Parallel><Goal><Outline>1: a</Outline></Goal>$"),
+        live_world_say(&w, "1", " one</Path>")};
+    run(&w, alone, 2, &m);
+    CHECK_EQ(m.forks, 1);
+    CHECK_EQ(m.seen.tokens[COP_SEEN_SIBLINGS], 0);
+    CHECK_EQ(m.seen.tokens[COP_SEEN_ALONE], 2 + strlen(one) + strlen(" one</Path>") + 1);
+    char path[256];
+    snprintf(path, sizeof path, "%sx</Conclusion></Parallel></Path>", inner);
+    cop_script nested[] = {live_world_say(&w, "", "Hi" PLAN2 "$"), live_world_say(&w, "1", path),
+                           live_world_say(&w, "1.1", "deep</Path>"),
+                           live_world_say(&w, "2", "b</Path>")};
+    run(&w, nested, 4, &m);
+    CHECK_EQ(m.forks, 2);
+    CHECK_EQ(m.seen.tokens[COP_SEEN_ALONE], strlen("Hi" PLAN2) + 1);
+    CHECK_EQ(m.seen.tokens[COP_SEEN_SIBLINGS], strlen(path) + strlen("deep</Path>b</Path>"));
+    live_world_close(&w);
+}
+
 static void test_several_samples_are_siblings(void) {
     world w = live_world_open("sequential", 8, 4096);
     cop_metrics m;
@@ -129,6 +154,7 @@ int main(void) {
     RUN(test_one_sequence_sees_all_before);
     RUN(test_a_stitched_block_sees_all_paths_afterwards);
     RUN(test_a_spawned_path_sees_its_message_alone);
+    RUN(test_what_stands_beside_siblings_is_inherited);
     RUN(test_several_samples_are_siblings);
     RUN(test_the_line_says_it);
     return check_report();

@@ -257,7 +257,8 @@ void cop__report_set_measures(cop__html *html, const cop__report *report, const 
     cop__html_put(html, "</tr></thead><tbody>\n");
     for (int i = 0; i < N_MEASURES; i++) {
         cop__html_printf(html,
-                         "<tr><th><code>%s</code><br><span class=\"soft small\">%s</span></th>",
+                         "<tr><th><code>%s</code><br><span class=\"soft small\" "
+                         "style=\"font-weight:400\">%s</span></th>",
                          measures[i].path, measures[i].source);
         for (uint32_t m = 0; m < run->n_methods; m++)
             cop__html_cell(html, measure_of(report, run, m, i), measures[i].unit);
