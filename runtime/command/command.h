@@ -18,3 +18,4 @@ int cop_command_import(int argc, char **argv);
 int cop_command_replay(int argc, char **argv);
 int cop_command_bench(int argc, char **argv);
 int cop_command_report(int argc, char **argv);
+int cop_command_grade(int argc, char **argv);

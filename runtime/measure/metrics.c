@@ -52,6 +52,7 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->prefix_evicted += b->prefix_evicted;
     a->tokens_pruned += b->tokens_pruned;
     a->tokens_dropped += b->tokens_dropped;
+    cop_seen_merge(&a->seen, &b->seen);
     a->steps_forward += b->steps_forward;
     a->rows += b->rows;
     a->branches_parked += b->branches_parked;

@@ -103,6 +103,45 @@ static json_t *ratio_group(const cop_metrics *m, int *failed) {
     return group;
 }
 
+/* Bins that hold something, from their smallest value; of both kinds. */
+static json_t *seen_bins(const cop_context_seen *seen, int *failed) {
+    json_t *bins = json_pack("{s:[], s:[], s:[]}", "from", cop_seen_kind_name(COP_SEEN_ALONE),
+                             cop_seen_kind_name(COP_SEEN_SIBLINGS));
+    for (uint32_t bin = 0; bin < COP_SEEN_BINS; bin++) {
+        if (!seen->bins[COP_SEEN_ALONE][bin] && !seen->bins[COP_SEEN_SIBLINGS][bin])
+            continue;
+        *failed |= json_array_append_new(json_object_get(bins, "from"),
+                                         json_integer((json_int_t)cop_seen_bin_from(bin)));
+        for (int kind = 0; kind < COP_SEEN_KINDS; kind++)
+            *failed |= json_array_append_new(
+                json_object_get(bins, cop_seen_kind_name((cop_seen_kind)kind)),
+                json_integer((json_int_t)seen->bins[kind][bin]));
+    }
+    return bins;
+}
+
+static json_t *context_group(const cop_metrics *m, int *failed) {
+    static const char none[] = "no token was generated";
+    const cop_context_seen *seen = &m->seen;
+    json_t *group = json_object(), *out = json_object();
+    double tokens = (double)(seen->tokens[COP_SEEN_ALONE] + seen->tokens[COP_SEEN_SIBLINGS]);
+    double sum = (double)(seen->sum[COP_SEEN_ALONE] + seen->sum[COP_SEEN_SIBLINGS]);
+    *failed |= set_real(out, "mean", ratio(sum, tokens), none);
+    *failed |= set_real(out, "p50", cop_seen_percentile(seen, 0.5), none);
+    *failed |= set_real(out, "p90", cop_seen_percentile(seen, 0.9), none);
+    *failed |= set_count(out, "max", seen->max);
+    for (int kind = 0; kind < COP_SEEN_KINDS; kind++) {
+        json_t *one = json_object();
+        *failed |= set_count(one, "tokens", seen->tokens[kind]);
+        *failed |= set_real(one, "mean", ratio((double)seen->sum[kind], (double)seen->tokens[kind]),
+                            "no such token was generated");
+        *failed |= json_object_set_new(out, cop_seen_kind_name((cop_seen_kind)kind), one);
+    }
+    *failed |= json_object_set_new(out, "bins", seen_bins(seen, failed));
+    *failed |= json_object_set_new(group, "seen", out);
+    return group;
+}
+
 static json_t *steps_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     *failed |= set_count(group, "forward", m->steps_forward);
@@ -202,6 +241,7 @@ json_t *cop_metrics_to_json(const cop_metrics *metrics) {
     failed |= json_object_set_new(root, "time", time_group(metrics, &failed));
     failed |= json_object_set_new(root, "tokens", tokens_group(metrics, &failed));
     failed |= json_object_set_new(root, "ratio", ratio_group(metrics, &failed));
+    failed |= json_object_set_new(root, "context", context_group(metrics, &failed));
     failed |= json_object_set_new(root, "steps", steps_group(metrics, &failed));
     failed |= json_object_set_new(root, "branches", branches_group(metrics, &failed));
     failed |= json_object_set_new(root, "kv", kv_group(metrics, &failed));

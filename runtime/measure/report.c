@@ -19,6 +19,7 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
         cop__report_summary(html, section);
     cop__report_time_bars(html, section);
     cop__report_bandwidth(html, report, section);
+    cop__report_context(html, section);
     if (!samples)
         cop__report_problems(html, section);
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
@@ -40,9 +41,13 @@ static void put_set_section(cop__html *html, const cop__report *report,
     cop__report_clock(html, section);
     cop__report_set_answers(html, report, &run);
     cop__report_set_curve(html, report, &run);
+    cop__report_set_pareto(html, &run);
     cop__report_set_load(html, section);
+    cop__report_context(html, &run);
+    cop__report_set_context(html, &run);
     cop__report_set_differing(html, report, &run);
     cop__report_set_methods(html, &run);
+    cop__report_set_measures(html, report, &run);
     if (cop__section_at_once(&run, 0))
         cop__html_printf(html,
                          "<p>What follows is about the whole set as one run, with %u problem%s at "

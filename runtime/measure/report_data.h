@@ -69,6 +69,13 @@ typedef enum cop__unit {
     X(ACCELERATION, "ratio.acceleration_code", SHARE, "1 - longest thread / total")                \
     X(PARALLELISM, "ratio.parallelism", RATIO,                                                     \
       "work / span: (prompt + total + forced + reprefilled) / critical path")                      \
+    X(SEEN_MEAN, "context.seen.mean", COUNT,                                                       \
+      "tokens that a generated token attended to, mean over the generated tokens")                 \
+    X(SEEN_P50, "context.seen.p50", COUNT, "the same, median (from bins)")                         \
+    X(SEEN_P90, "context.seen.p90", COUNT, "the same, 90th percentile (from bins)")                \
+    X(SEEN_MAX, "context.seen.max", COUNT, "the same, largest")                                    \
+    X(SEEN_ALONE, "context.seen.alone.mean", COUNT, "the same, of branches that run alone")        \
+    X(SEEN_SIBLINGS, "context.seen.siblings.mean", COUNT, "the same, of branches beside siblings") \
     X(STEPS, "steps.forward", COUNT, "forward passes")                                             \
     X(ROWS, "steps.rows", COUNT, "rows of all passes")                                             \
     X(ROWS_MEAN, "steps.rows_mean", COUNT, "rows / forward passes")                                \

@@ -33,6 +33,16 @@ void cop__report_set_curve(cop__html *html, const cop__report *report, const cop
 void cop__report_set_load(cop__html *html, const cop__section *section);
 uint32_t cop__section_at_once(const cop__section *section, uint32_t problem); /* 0: not said */
 
+/* report_context.c: what each generated token attended to, one row a method; and accuracy against
+ * it. Nothing where no line says it. */
+void cop__report_context(cop__html *html, const cop__section *section);
+void cop__report_set_context(cop__html *html, const cop__section *run);
+
+/* report_pareto.c: accuracy against tokens, latency and device time, with the Pareto front; and
+ * every paper's measure of the same runs. */
+void cop__report_set_pareto(cop__html *html, const cop__section *run);
+void cop__report_set_measures(cop__html *html, const cop__report *report, const cop__section *run);
+
 /* report_tables.c */
 void cop__report_summary(cop__html *html, const cop__section *section);
 void cop__report_problems(cop__html *html, const cop__section *section);

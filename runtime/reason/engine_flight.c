@@ -15,7 +15,8 @@ static cop_sample_request request_of(const cop_engine *engine, const cop_branch_
 
 static void add_give(cop_flight *flight, const cop_engine *engine, cop_branch id,
                      uint32_t request) {
-    flight->gives[flight->n_gives++] = (cop_give){id, engine->branches[id].serial, request};
+    flight->gives[flight->n_gives++] = (cop_give){id, engine->branches[id].serial, request,
+                                                  engine->row_view[flight->requests[request].row]};
 }
 
 /* Requests of decode rows stand at their rows' numbers, then the others by age; the samples are
@@ -164,7 +165,12 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     /* What runs ahead is this branch's next step; a driver that wants another takes it back. */
     branch->flight = branch->reserved ? flight->number + 1 : 0;
     cop_driver *driver = engine->problems[branch->problem].driver;
+    cop_problem_result *result = &engine->problems[branch->problem].result;
+    const bool siblings = cop__engine_has_siblings(engine, branch); /* it may be gone afterwards */
+    const uint64_t before = engine->metrics->tokens_total;
     COP_TRY(driver->token(driver, engine, give->branch, sample));
+    cop__engine_count_seen(engine, result, siblings, give->seen,
+                           engine->metrics->tokens_total - before);
     if (branch->serial == give->serial && branch->state == COP_BRANCH_LIVE &&
         branch->n_pending == 0 && branch->flight == 0 && !branch->parked)
         return COP_FAIL(COP_ERR_INTERNAL, "a driver left a branch without a next token");
