@@ -102,16 +102,24 @@ static const char *clock_of(const json_t *record) {
     return strcmp(clock, "wall") == 0 || strcmp(clock, "-") == 0 ? "" : clock;
 }
 
+static const char *gigabytes(char text[16], uint64_t bytes, bool known) {
+    if (known)
+        snprintf(text, 16, "%.2fGB", (double)bytes / 1e9);
+    return known ? text : "-";
+}
+
 static void print_run(const json_t *record, const cop_metrics *m) {
     double seconds = (double)m->wall_ns / 1e9;
-    printf("%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu"
+    const bool counts = cop_metrics_counts_loads(m);
+    char first[16], load[16], min[16];
+    printf("%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %9s %9s %9s %6llu"
            "%s%s\n",
            text_of(record, "problem"), text_of(record, "method"),
            (unsigned long long)(m->tokens_total + m->tokens_forced),
            (unsigned long long)m->tokens_longest_thread, (unsigned long long)m->tokens_reprefilled,
            (unsigned long long)m->steps_forward, seconds, (double)m->tokens_total / seconds,
-           (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
-           (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
+           (double)m->term_ns[COP_TERM_JOIN] / 1e6, gigabytes(first, m->kv_first_bytes, counts),
+           gigabytes(load, m->kv_load_bytes, counts), gigabytes(min, m->kv_min_bytes, true),
            (unsigned long long)m->kv_pages_peak, *clock_of(record) ? "  " : "", clock_of(record));
 }
 

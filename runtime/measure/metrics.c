@@ -26,6 +26,10 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+bool cop_metrics_counts_loads(const cop_metrics *m) {
+    return m->kv_load_bytes > 0 || m->kv_min_bytes == 0;
+}
+
 void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->single_row_ns += b->single_row_ns;
     a->single_row_bytes += b->single_row_bytes;

@@ -94,6 +94,9 @@ typedef struct cop_metrics {
     uint64_t device_idle_ns; /* between the end of a step and the begin of the next */
 } cop_metrics;
 
+/* Whether the backend counted KV bytes where they are loaded; a device's kernels do not. */
+bool cop_metrics_counts_loads(const cop_metrics *metrics);
+
 /* Adds a run that followed `into` (serial samples): times, counts and bytes add up, peaks are the
  * larger, the longest thread and the critical path follow one another. */
 void cop_metrics_add(cop_metrics *into, const cop_metrics *more);

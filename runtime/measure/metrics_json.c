@@ -166,23 +166,31 @@ static json_t *branches_group(const cop_metrics *m, int *failed) {
     return group;
 }
 
+/* Bytes at the load: a device's kernels do not count theirs. */
+static int set_loaded(json_t *group, const char *name, const cop_metrics *m, uint64_t bytes) {
+    return cop_metrics_counts_loads(m) ? set_count(group, name, bytes)
+                                       : set_null(group, name, "this backend counts no loads");
+}
+
 static json_t *kv_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     double min = (double)m->kv_min_bytes;
-    *failed |= set_count(group, "load_bytes", m->kv_load_bytes);
-    *failed |= set_count(group, "first_bytes", m->kv_first_bytes);
+    *failed |= set_loaded(group, "load_bytes", m, m->kv_load_bytes);
+    *failed |= set_loaded(group, "first_bytes", m, m->kv_first_bytes);
     *failed |= set_count(group, "min_bytes", m->kv_min_bytes);
-    *failed |= set_real(group, "load_over_min", ratio((double)m->kv_load_bytes, min),
-                        "no KV byte was needed");
-    *failed |= set_real(group, "first_over_min", ratio((double)m->kv_first_bytes, min),
-                        "no KV byte was needed");
+    const bool counts = cop_metrics_counts_loads(m);
+    const char *none = counts ? "no KV byte was needed" : "this backend counts no loads";
+    *failed |=
+        set_real(group, "load_over_min", counts ? ratio((double)m->kv_load_bytes, min) : NAN, none);
+    *failed |= set_real(group, "first_over_min",
+                        counts ? ratio((double)m->kv_first_bytes, min) : NAN, none);
     *failed |= set_count(group, "tiles", m->kv_tiles);
     *failed |= set_real(group, "tiles_per_step",
                         ratio((double)m->kv_tiles, (double)m->steps_forward), "no step was run");
     *failed |= set_count(group, "predicted_load_bytes", m->kv_predicted_load_bytes);
     *failed |= set_count(group, "predicted_first_bytes", m->kv_predicted_first_bytes);
-    *failed |= set_count(group, "append_bytes", m->kv_append_bytes);
-    *failed |= set_count(group, "partial_bytes", m->kv_partial_bytes);
+    *failed |= set_loaded(group, "append_bytes", m, m->kv_append_bytes);
+    *failed |= set_loaded(group, "partial_bytes", m, m->kv_partial_bytes);
     *failed |= set_count(group, "pages_total", m->kv_pages_total);
     *failed |= set_count(group, "prefix_lookups", m->prefix_lookups);
     *failed |= set_count(group, "prefix_hits", m->prefix_hits);
