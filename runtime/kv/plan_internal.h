@@ -52,7 +52,9 @@ typedef struct cop__plan_slot {
 typedef struct cop__plan_watch {
     uint32_t segment; /* COP_SEGMENT_NONE: the slot is free */
     uint32_t tokens;  /* as accounted in U and in loads; the same for all slots on a node */
-    uint32_t end;     /* fewer tokens than these: still in the same chunk; 0 where slots share it */
+    uint32_t end;     /* fewer tokens than these: still in the same chunk; 0 where slots share the
+                         node, and until the tile is written */
+    uint32_t tile, chunk; /* whose item has the segment's end; while end is not 0 */
 } cop__plan_watch;
 
 typedef struct cop__plan_partials {

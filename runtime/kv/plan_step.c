@@ -134,13 +134,12 @@ static void account_lengths(cop_plan *plan) {
             continue;
         }
         const uint32_t grown = tokens - w->tokens;
-        const cop__plan_slot *state = &plan->slot_state[slot];
-        cop__plan_tile *tile = &plan->tile_state[state->tile];
+        cop__plan_tile *tile = &plan->tile_state[w->tile];
         w->tokens = tokens;
         grown_all += grown;
         tile->loads += grown;
         if (!tile->dirty)
-            cop__item_grow(plan, state->tile, plan->slots[slot].n_partials - 1, grown);
+            cop__item_grow(plan, w->tile, w->chunk, grown);
     }
     plan->unique += grown_all;
     plan->bound += grown_all;

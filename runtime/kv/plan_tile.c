@@ -227,8 +227,10 @@ static void retile(cop_plan *plan, uint32_t n) {
         plan->window[i] = plan->from[end];
     for (uint32_t i = 0; i < n_tiles; i++) {
         const uint32_t tile = tile_take(plan), end = i + 1 < n_tiles ? plan->window[i + 1] : n;
-        for (uint32_t j = plan->window[i]; j < end; j++)
+        for (uint32_t j = plan->window[i]; j < end; j++) {
             cop__tile_put(plan, tile, plan->order[j]);
+            plan->watch[plan->order[j]].end = 0;
+        }
         for (uint32_t j = plan->window[i]; j < end; j++)
             hint_push(plan, plan->slot_state[plan->order[j]].node, tile);
         cop__tile_mark(plan, tile);

@@ -294,8 +294,11 @@ static void slot_refresh(cop_plan *plan, uint32_t slot) {
         cop__change(plan, COP_TABLE_SLOTS, slot, 1);
         cop__partials_touch(plan, slot);
     }
+    cop__plan_watch *w = &plan->watch[slot];
     const bool shared = plan->nodes[state->node].below > 1;
-    plan->watch[slot].end = shared ? 0 : chunk_end(plan->kv, state->node, tokens);
+    w->end = shared || chunks == 0 ? 0 : chunk_end(plan->kv, state->node, tokens);
+    w->tile = state->tile;
+    w->chunk = chunks - 1;
 }
 
 cop_status cop__walk_write(cop_plan *plan, uint32_t tile) {

@@ -53,6 +53,8 @@ _Static_assert(SAME(cudaGraphNode_t, struct CUgraphNode_st *), "cudaGraphNode_t"
 _Static_assert(SAME(cudaGraphExec_t, struct CUgraphExec_st *), "cudaGraphExec_t");
 _Static_assert(SAME(cublasHandle_t, struct cublasContext *), "cublasHandle_t");
 _Static_assert(SAME(__typeof__(cudaStreamLegacy), cudaStream_t), "cudaStreamLegacy");
+_Static_assert(CUDART_VERSION / 1000 == 13, "CUDART_VERSION");
+_Static_assert(CUBLAS_VER_MAJOR == 13, "CUBLAS_VER_MAJOR");
 _Static_assert(sizeof((struct cudaDeviceProp *)0)->name == 256, "the name's size");
 
 #define TEXT_OF(name) #name

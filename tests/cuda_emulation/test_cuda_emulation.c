@@ -37,6 +37,14 @@ static void test_memory_is_poisoned_and_counted(void) {
     GIVES(cudaGetLastError(), cudaErrorMemoryAllocation);
     GIVES(cudaGetLastError(), cudaSuccess);
     CHECK_CLEAN();
+    cemu_steady_begin();
+    NEED(cudaMalloc(&p, 8));
+    cudaEvent_t event = make_event(cudaEventDefault);
+    CHECK_EQ(cemu_faults(CEMU_STEADY), 2);
+    cemu_steady_end();
+    NEED(cudaEventDestroy(event));
+    NEED(cudaFree(p));
+    CHECK_EQ(cemu_faults(CEMU_NO_FAULT), 2);
 }
 
 static void test_a_step_through_a_stream(void) {
@@ -140,6 +148,79 @@ static void test_a_graph_replays_what_it_saw(void) {
     }
 }
 
+static void test_work_waits_until_something_forces_it(void) {
+    const cemu_options late = {.order = CEMU_LATE}, eager = {.order = CEMU_EAGER};
+    for (int i = 0; i < 2; i++) {
+        cemu_reset(i ? &eager : &late);
+        cudaStream_t a = make_stream(), b = make_stream();
+        unsigned char *x = device_bytes(8);
+        for (int n = 0; n < 4; n++)
+            NEED(cudaMemsetAsync(x + 2 * n, n, 2, n % 2 ? a : b));
+        CHECK_EQ(cemu_get_counts().operations, i ? 4 : 0);
+        CHECK_EQ(cemu_run_some(1), !i);
+        CHECK_EQ(cemu_run_some(9), i ? 0 : 3);
+        NEED(cudaMemsetAsync(x, 5, 2, a));
+        NEED(cudaMemsetAsync(x + 2, 6, 2, b));
+        NEED(cudaStreamSynchronize(b));
+        CHECK_EQ(cemu_get_counts().operations, i ? 6 : 5); /* late: nobody waits for the first */
+        uint64_t calls = 0;
+        CHECK_TEXT(cemu_call_at(0, &calls), "cudaStreamCreateWithFlags");
+        CHECK_EQ(calls, 2);
+        CHECK_TEXT(cemu_call_at(3, NULL), "cudaStreamSynchronize");
+        CHECK(cemu_call_at(4, NULL) == NULL);
+        CHECK_EQ(cemu_calls("cudaMemsetAsync"), 6);
+        CHECK_EQ(cemu_get_counts().calls, 10);
+    }
+}
+
+/* The legacy stream and the blocking ones follow one another without events; others do not. */
+static void test_the_legacy_stream_orders_blocking_streams(void) {
+    uint32_t races = 0;
+    for (uint32_t i = 0; i < 2 * CEMU_VARIATIONS; i++) {
+        const bool blocking = i % 2;
+        start(i / 2);
+        cudaStream_t stream;
+        NEED(cudaStreamCreateWithFlags(&stream,
+                                       blocking ? cudaStreamDefault : cudaStreamNonBlocking));
+        float *host = pinned_bytes(N * sizeof *host), *result = pinned_bytes(sizeof *result);
+        float *x = device_bytes(N * sizeof *x), *y = device_bytes(sizeof *y);
+        ramp(host, N, 1);
+        NEED(cudaMemcpyAsync(x, host, N * sizeof *x, cudaMemcpyHostToDevice, stream));
+        NEED(example_launch_sum(x, y, N, N, 1, NULL));
+        NEED(cudaMemcpyAsync(result, y, sizeof *y, cudaMemcpyDeviceToHost, stream));
+        NEED(cudaStreamSynchronize(stream));
+        CHECK(!blocking || *result == sum_of_ramp(1));
+        CHECK(cemu_faults(CEMU_RACE) == 0 || !blocking);
+        NEED(cudaDeviceSynchronize());
+        races += cemu_faults(CEMU_RACE) > 0;
+        CHECK_EQ(cemu_get_counts().legacy_operations, 1);
+        cemu_reset(NULL);
+    }
+    CHECK_EQ(races, CEMU_VARIATIONS);
+}
+
+/* A copy inside the device returns before it is done, an upload of pageable memory when it has been
+ * staged: what they write is there for streams that follow, not for others. */
+static void test_what_blocking_copies_wait_for(void) {
+    for (uint32_t i = 0; i < CEMU_VARIATIONS; i++) {
+        start(i);
+        float values[4] = {1, 2, 3, 4}, *x = device_bytes(sizeof values);
+        float *y = device_bytes(sizeof values), *host = pinned_bytes(sizeof values);
+        NEED(cudaMemcpy(x, values, sizeof values, cudaMemcpyHostToDevice));
+        NEED(cudaMemcpy(y, x, sizeof values, cudaMemcpyDeviceToDevice));
+        CHECK_EQ(cemu_get_counts().waits, 0);
+        NEED(cudaMemcpy(host, y, sizeof values, cudaMemcpyDeviceToHost));
+        CHECK(host[3] == 4.0f);
+        NEED(cudaMemcpy(x, host, sizeof values, cudaMemcpyHostToDevice));
+        host[0] = 9.0f; /* it has been read: it is pinned */
+        CHECK_EQ(cemu_get_counts().waits, 2);
+        NEED(cudaFree(x));
+        NEED(cudaFree(y));
+        NEED(cudaFreeHost(host));
+        CHECK_CLEAN();
+    }
+}
+
 /* What a stream is idle for, and what overlaps, comes from when calls were made: not from when the
  * operations happened to run. */
 static void test_times_do_not_depend_on_the_order(void) {
@@ -173,6 +254,17 @@ static void test_times_do_not_depend_on_the_order(void) {
         }
         CHECK(memcmp(expected, ms, sizeof ms) == 0);
         CHECK_EQ(cemu_now_ns(), expected_now);
+        /* Another stream that waits for this one starts no earlier than it ends. */
+        cudaStream_t other = make_stream();
+        for (int copy = 0; copy < 20; copy++) /* longer than the calls that queue it */
+            NEED(cudaMemcpyAsync(x, host, N * sizeof *x, cudaMemcpyHostToDevice, stream));
+        NEED(cudaEventRecord(events[0], stream));
+        NEED(cudaStreamWaitEvent(other, events[0], 0));
+        NEED(cudaEventRecord(events[1], other));
+        NEED(cudaEventRecord(events[2], stream));
+        NEED(cudaDeviceSynchronize());
+        NEED(cudaEventElapsedTime(&ms[0], events[0], events[1]));
+        CHECK(ms[0] >= 0.0f);
         cemu_reset(NULL);
     }
 }
@@ -301,6 +393,9 @@ static void test_names_and_written_bytes(void) {
     NEED(cudaMemcpy(out, y, 8, cudaMemcpyDeviceToHost));
     CHECK_EQ(cemu_faults(CEMU_UNWRITTEN), 1);
     CHECK(strstr(cemu_leaks(), "inputs (512 bytes); sums (16 bytes)") != NULL);
+    NEED(cudaMemcpy(y, x + N - 4, 16, cudaMemcpyDeviceToDevice)); /* its last byte is nobody's */
+    NEED(cudaMemcpy(out, y, 16, cudaMemcpyDeviceToHost));
+    CHECK_EQ(cemu_faults(CEMU_UNWRITTEN), 2);
     cemu_options options = {.allow_unwritten_copies = true};
     cemu_reset(&options);
     y = device_bytes(4 * sizeof *y);
@@ -431,6 +526,9 @@ int main(void) {
     RUN(test_a_step_through_a_stream);
     RUN(test_an_event_orders_two_streams);
     RUN(test_a_graph_replays_what_it_saw);
+    RUN(test_work_waits_until_something_forces_it);
+    RUN(test_the_legacy_stream_orders_blocking_streams);
+    RUN(test_what_blocking_copies_wait_for);
     RUN(test_times_do_not_depend_on_the_order);
     RUN(test_who_asks_often_enough_gets_there);
     RUN(test_pageable_copies);

@@ -164,16 +164,20 @@ static void upload_after_the_launch(program *p, bool bug) {
     finish(p, p->a);
 }
 
-static void capture(program *p, cudaGraphExec_t *exec, float *x, float *host) {
+static void end_capture(program *p, cudaGraphExec_t *exec) {
     cudaGraph_t graph = NULL;
-    STEP(cudaStreamBeginCapture(p->a, cudaStreamCaptureModeThreadLocal));
-    STEP(cudaMemcpyAsync(x, host, BYTES, cudaMemcpyHostToDevice, p->a));
-    STEP(example_launch_sum(x, p->y, N, N, 1, p->a));
-    download(p, p->a);
     STEP(cudaStreamEndCapture(p->a, &graph));
     STEP(cudaGraphInstantiate(exec, graph, 0));
     if (graph)
         STEP(cudaGraphDestroy(graph));
+}
+
+static void capture(program *p, cudaGraphExec_t *exec, float *x, float *host) {
+    STEP(cudaStreamBeginCapture(p->a, cudaStreamCaptureModeThreadLocal));
+    STEP(cudaMemcpyAsync(x, host, BYTES, cudaMemcpyHostToDevice, p->a));
+    STEP(example_launch_sum(x, p->y, N, N, 1, p->a));
+    download(p, p->a);
+    end_capture(p, exec);
 }
 
 static void replay(program *p, cudaGraphExec_t exec) {
@@ -235,7 +239,6 @@ static void staging_changed_under_a_graph(program *p, bool bug) {
 }
 
 static void graph_branches_meet_too_late(program *p, bool bug) {
-    cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
     STEP(cudaStreamBeginCapture(p->a, cudaStreamCaptureModeThreadLocal));
     hand_over(p, p->event, p->a, p->b);
@@ -246,15 +249,11 @@ static void graph_branches_meet_too_late(program *p, bool bug) {
     download(p, p->a);
     if (bug)
         hand_over(p, p->other, p->b, p->a);
-    STEP(cudaStreamEndCapture(p->a, &graph));
-    STEP(cudaGraphInstantiate(&exec, graph, 0));
-    if (graph)
-        STEP(cudaGraphDestroy(graph));
+    end_capture(p, &exec);
     replay(p, exec);
 }
 
 static void graph_branch_not_joined(program *p, bool bug) {
-    cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
     STEP(cudaStreamBeginCapture(p->a, cudaStreamCaptureModeThreadLocal));
     hand_over(p, p->event, p->a, p->b);
@@ -263,10 +262,7 @@ static void graph_branch_not_joined(program *p, bool bug) {
         hand_over(p, p->other, p->b, p->a);
     sum(p, p->a);
     download(p, p->a);
-    STEP(cudaStreamEndCapture(p->a, &graph));
-    STEP(cudaGraphInstantiate(&exec, graph, 0));
-    if (graph)
-        STEP(cudaGraphDestroy(graph));
+    end_capture(p, &exec);
     replay(p, exec);
 }
 

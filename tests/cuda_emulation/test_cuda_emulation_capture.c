@@ -348,7 +348,7 @@ static void test_an_external_event_inside_a_graph(void) {
         scene s = set_up();
         cemu_vary(i);
         cudaEvent_t begin = make_event(cudaEventDefault);
-        float *out = pinned_bytes(BYTES), ms;
+        float *out = pinned_bytes(BYTES), *late = pinned_bytes(4), ms;
         cudaGraph_t graph;
         cudaGraphExec_t exec;
         GIVES(cudaEventRecordWithFlags(begin, s.stream, cudaEventRecordExternal),
@@ -360,6 +360,7 @@ static void test_an_external_event_inside_a_graph(void) {
         NEED(cudaMemcpyAsync(out, s.x, BYTES, cudaMemcpyDeviceToHost, s.stream));
         NEED(cudaEventRecordWithFlags(s.event, s.stream, cudaEventRecordExternal));
         NEED(example_launch_sum(s.x, s.y, N, N, 1, s.stream));
+        NEED(cudaMemcpyAsync(late, s.y, 4, cudaMemcpyDeviceToHost, s.stream));
         NEED(cudaStreamEndCapture(s.stream, &graph));
         NEED(cudaGraphInstantiate(&exec, graph, 0));
         NEED(cudaGraphDestroy(graph));
@@ -367,18 +368,24 @@ static void test_an_external_event_inside_a_graph(void) {
         NEED(cudaGraphLaunch(exec, s.stream));
         CHECK(isnan(out[5]));
         NEED(cudaStreamWaitEvent(s.other, s.event, 0));
-        NEED(cudaMemsetAsync(s.x + N / 2, 0, 0, s.other));
-        NEED(cudaEventSynchronize(s.event)); /* in the middle of the graph */
-        CHECK(out[5] == 5.0f);
+        if (i % 2) { /* by way of another stream that follows it */
+            NEED(cudaEventRecord(s.before, s.other));
+            NEED(cudaEventSynchronize(s.before));
+        } else {
+            NEED(cudaEventSynchronize(s.event));
+        }
+        CHECK(out[5] == 5.0f && isnan(*late)); /* the middle of the graph, and not its end */
         NEED(cudaMemcpyAsync(s.host, s.x, BYTES, cudaMemcpyDeviceToHost, s.other));
         NEED(cudaStreamSynchronize(s.other));
         CHECK(s.host[7] == 7.0f);
         NEED(cudaEventElapsedTime(&ms, begin, s.event));
         CHECK(ms > 0.0f);
         NEED(cudaStreamSynchronize(s.stream));
+        CHECK(*late == N * (N - 1) / 2);
         NEED(cudaGraphExecDestroy(exec));
         NEED(cudaEventDestroy(begin));
         NEED(cudaFreeHost(out));
+        NEED(cudaFreeHost(late));
         tear_down(&s);
     }
 }

@@ -208,6 +208,21 @@ static void test_a_captured_product_wants_a_workspace(void) {
     }
 }
 
+/* Who keeps data in a product's workspace loses it. */
+static void test_a_workspace_is_written(void) {
+    start(0);
+    operands o = make();
+    unsigned char *workspace = device_bytes(4096), bytes[16];
+    NEED(cublasSetWorkspace(o.handle, workspace, 4096));
+    NEED(cudaMemsetAsync(workspace, 0, 4096, o.stream));
+    NEED(product(&o));
+    NEED(cudaMemcpyAsync(bytes, workspace, sizeof bytes, cudaMemcpyDeviceToHost, o.stream));
+    CHECK(bytes[0] == 0xff && bytes[15] == 0xff);
+    NEED(cudaFree(workspace));
+    drop(&o);
+    CHECK_CLEAN();
+}
+
 static void test_what_is_not_computed_is_named(void) {
     start(0);
     operands o = make();
@@ -243,6 +258,7 @@ int main(void) {
     RUN(test_bits_of_every_instruction_set);
     RUN(test_rows_times_weights_in_a_stream);
     RUN(test_a_captured_product_wants_a_workspace);
+    RUN(test_a_workspace_is_written);
     RUN(test_what_is_not_computed_is_named);
     cemu_reset(NULL);
     return check_report();

@@ -1,8 +1,8 @@
 /* Copies between the host and the device, and what the host may see of them.
  *
  * A copy reads its source when it runs. Until the host has waited for it, the host must not write
- * the source (compared when the copy runs and when the host has waited) nor look at the target
- * (poisoned when the copy is queued, filled only when the host has waited). */
+ * the source (compared with what it was, when the host has waited) nor look at the target (poisoned
+ * when the copy is queued, filled when the host has waited). */
 #include "cuda_emulation/world.h"
 
 static const unsigned char POISON = 0xff;
@@ -67,10 +67,8 @@ void cemu_watch_operation(cemu_world &world, const cemu_operation &operation) {
 }
 
 static void check_source(cemu_world &world, cemu_watch &watch) {
-    if (watch.down || !watch.hashed || watch.reported ||
-        cemu_hash(watch.host, watch.bytes) == watch.hash)
+    if (watch.down || !watch.hashed || cemu_hash(watch.host, watch.bytes) == watch.hash)
         return;
-    watch.reported = true;
     cemu_complain(world, CEMU_SOURCE_CHANGED,
                   "%zu bytes at %s, read by a copy in %s that the host has not waited for",
                   watch.bytes, cemu_where(world, watch.host).c_str(),
@@ -144,7 +142,7 @@ static cemu_watch *watch_of(cemu_world &world, const cemu_operation &operation, 
     return nullptr;
 }
 
-static int copy_up(cemu_world &world, const cemu_action &action, cemu_watch *watch) {
+static int copy_up(cemu_world &world, const cemu_action &action) {
     bool pageable;
     if (!action.staged &&
         cemu_check_host(world, action.from, action.bytes, "a copy reads", &pageable))
@@ -155,8 +153,6 @@ static int copy_up(cemu_world &world, const cemu_action &action, cemu_watch *wat
     for (const auto &other : world.watches)
         if (other->down && other->ran && overlap(other->host, other->bytes, from, action.bytes))
             land(world, *other);
-    if (watch)
-        check_source(world, *watch);
     memcpy(action.to, action.staged ? action.staged->data() : from, action.bytes);
     emu_mark_written(action.to, action.bytes);
     return 0;
@@ -202,10 +198,9 @@ int cemu_copy_run(cemu_world &world, const cemu_operation &operation, uint32_t n
     const cemu_action &action = (*operation.nodes)[node].action;
     if (action.bytes == 0)
         return 0;
-    cemu_watch *watch = action.way == CEMU_ACROSS ? nullptr : watch_of(world, operation, node);
     if (action.way == CEMU_UP)
-        return copy_up(world, action, watch);
+        return copy_up(world, action);
     if (action.way == CEMU_DOWN)
-        return copy_down(world, action, watch);
+        return copy_down(world, action, watch_of(world, operation, node));
     return copy_across(world, action);
 }

@@ -99,8 +99,7 @@ struct cemu_watch { /* a copy between the host and the device that the host does
     unsigned char *host;
     size_t bytes;
     bool down, ran = false;
-    bool hashed = false;   /* up: the source's bytes when it was queued; down: it was poisoned */
-    bool reported = false; /* that the host touched it */
+    bool hashed = false; /* up: `hash` is of the source when queued; down: it was poisoned */
     uint64_t hash = 0;
     std::vector<unsigned char> data; /* down, once it ran */
 };
@@ -130,7 +129,6 @@ struct CUstream_st {
     uint32_t slot = 0;
     bool alive = true, blocking = true;
     std::deque<std::unique_ptr<cemu_operation>> queue;
-    uint64_t queued = 0; /* the number of the newest operation */
     cemu_point_ref last;
     uint64_t end_ns = 0;
     uint32_t polls = 0;

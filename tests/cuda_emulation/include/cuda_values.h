@@ -205,4 +205,3 @@
     X(CUBLAS_GEMM_DEFAULT, -1)                                                                     \
     X(CUBLAS_GEMM_DEFAULT_TENSOR_OP, 99)
 /* clang-format on */
-
