@@ -32,6 +32,43 @@ refuses "page-tokens" "$coppice" replay --random "$shape" --page-tokens 48 --tra
 [ $? -eq 2 ] || die "a full disk behind stdout went unnoticed"
 pass "test_bad_input_is_one_line_and_exit_code_2"
 
+# The page's table is the command's; what is not supported is shown, and refused by all that would run it.
+sed '1,/<!-- dialects -->/d' configs/dialects/README.md >"$work/page"
+"$coppice" info --dialects >"$work/table" || die "info --dialects failed"
+diff "$work/page" "$work/table" >"$work/out" || die "configs/dialects/README.md is not what info --dialects prints: $(cat "$work/out")"
+for file in configs/dialects/*.json; do
+  name=$(basename "$file" .json)
+  [ "$name" = schema ] && continue
+  "$coppice" info --dialect "$name" --json >"$work/one" || die "info --dialect $name failed"
+  if grep -q '"supported": true' "$work/one"; then
+    grep -q "^| .$name. | yes" "$work/table" || die "$name runs and the table says otherwise"
+  else
+    grep -q "^| .$name. | \*\*no" "$work/table" || die "$name does not run and the table says otherwise"
+    refuses "dialect $name is not supported: " "$coppice" run --model bench/countdown/countdown.gguf --dialect "$name" --prompt x
+    refuses "dialect $name is not supported: " "$coppice" import "$name" README.md --out "$work/t.jsonl"
+    printf '{"v": 1, "id": "a", "dialect": "%s", "source": "s", "blocks": 0, "paths": 0, "depth": 0, "prompt": [], "stream": [{"text": "x"}]}\n' "$name" >"$work/t-$name.jsonl"
+    refuses "dialect $name is not supported: " "$coppice" replay --random "$shape" --trajectories "$work/t-$name.jsonl" --out "$work/r"
+    printf '{"name": "x", "random": "%s", "replay": [{"trajectories": "t-%s.jsonl"}]}' "$PWD/$shape" "$name" >"$work/sweep.json"
+    refuses "dialect $name is not supported: " "$coppice" bench "$work/sweep.json" --out "$work/b"
+  fi
+done
+refuses "stand alone" "$coppice" info --dialect npr --model x.gguf
+refuses "no dialect 'nothing'" "$coppice" info --dialect nothing
+pass "test_dialects_are_described_and_what_is_not_supported_is_refused"
+
+# A preset's text goes all the way: imported, and the same work under every join.
+mkdir "$work/texts"
+printf '<Think>go<Parallel><Goal><Outline>1: p</Outline><Outline>2: q</Outline></Goal>\n<Path>\n1: x</Path>\n<Path>\n2: y and y</Path>\n<Conclusion>\nz</Conclusion></Parallel></Think>' >"$work/texts/multiverse-engine"
+printf '<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step><step>\n2: y</step>\n<takeaway>\nz</takeaway>so' >"$work/texts/npr-corrected"
+printf 'a<Parallel><Path>x</Path><Path>y z</Path></Parallel>\n<Summary>z</Summary>b' >"$work/texts/parallel-r1"
+printf '<think><Outlines><Outline>1: p</Outline><Outline>2: q</Outline></Outlines>\n<Thread>\n1: x\n</Thread><Thread>\n2: y\n</Thread>\n</Parallel></think>' >"$work/texts/threadweaver-rl-recipe"
+for name in multiverse-engine npr-corrected parallel-r1 threadweaver-rl-recipe; do
+  "$coppice" import "$name" "$work/texts/$name" --out "$work/texts/$name.jsonl" >"$work/out" || die "import $name failed"
+  "$coppice" replay --random "$shape" --trajectories "$work/texts/$name.jsonl" --join all --out "$work/texts/out-$name" --json >"$work/out" || die "replay of $name failed"
+  [ "$(wc -l <"$work/out")" -eq 4 ] || die "$name: not every rule was replayed"
+done
+pass "test_texts_of_presets_are_imported_and_replayed"
+
 joins="flattened reprefill reprefill+reuse stitch"
 "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --json --threads 1 >"$work/own.jsonl" || die "replay failed"
 python3 - "$work/own.jsonl" "$work/own" <<'PY' || die "replayed rules disagree"

@@ -43,12 +43,30 @@ static const char *const live_world_extra[] = {
     "<try><try><try><try><try><try><try><try><try><try><try><try><try><try><try><try>"};
 enum { LIVE_WORLD_EXTRA = sizeof live_world_extra / sizeof live_world_extra[0] };
 
+/* Set before a world is opened: the tags of the field's systems are control tokens of it, as in the
+ * models that were trained for them. */
+static bool live_world_tags;
+static const char *const live_world_tag_texts[] = {
+    "<Parallel>", "</Parallel>", "<Outlines>",   "</Outlines>",   "<Outline>",   "</Outline>",
+    "<Thread>",   "</Thread>",   "<Conclusion>", "</Conclusion>", "<Goal>",      "</Goal>",
+    "<Path>",     "</Path>",     "<Summary>",    "</Summary>",    "<guideline>", "</guideline>",
+    "<plan>",     "</plan>",     "<step>",       "</step>",       "<takeaway>",  "</takeaway>",
+    "<think>",    "</think>"};
+enum { LIVE_WORLD_TAGS = sizeof live_world_tag_texts / sizeof live_world_tag_texts[0] };
+
 typedef struct world {
     cop_model *model;
     const cop_tokenizer *tokenizer;
     cop_dialect_file *dialect;
     cop_engine *engine;
 } world;
+
+static inline bool live_world_is_tag(const char *text) {
+    for (uint32_t i = 0; i < LIVE_WORLD_TAGS; i++)
+        if (strcmp(live_world_tag_texts[i], text) == 0)
+            return true;
+    return false;
+}
 
 static inline void live_world_save(const char *path) {
     gguf_writer w = {0};
@@ -71,8 +89,15 @@ static inline void live_world_save(const char *path) {
         tokens[n++] = s;
     }
     for (uint32_t i = 0; i < LIVE_WORLD_EXTRA; i++) {
-        types[n] = 1;
+        types[n] = live_world_tags && live_world_is_tag(live_world_extra[i]) ? 3 : 1;
         tokens[n++] = live_world_extra[i];
+    }
+    for (uint32_t i = 0; live_world_tags && i < LIVE_WORLD_TAGS; i++) {
+        if (strcmp(live_world_tag_texts[i], "</Thread>") == 0 ||
+            strcmp(live_world_tag_texts[i], "</Outlines>") == 0)
+            continue; /* among the extra ones */
+        types[n] = 3;
+        tokens[n++] = live_world_tag_texts[i];
     }
     types[n] = 3;
     tokens[n++] = "<|end|>";
@@ -154,6 +179,28 @@ static inline cop_script live_world_say(const world *w, const char *path, const 
         }
     }
     return (cop_script){path, ids, n};
+}
+
+/* The same as the tokenizer has it: a tag that is a token is said as one. "$" is the end. */
+static inline cop_script live_world_say_tags(const world *w, const char *path, const char *text) {
+    cop_token_ids ids = {0};
+    size_t bytes = strlen(text);
+    int32_t end = cop_tokenizer_find_special(w->tokenizer, "<|end|>", 7);
+    int32_t *said = cop_calloc(bytes + 1, sizeof *said);
+    uint32_t n = 0;
+    for (size_t at = 0; at < bytes;) {
+        size_t piece = strcspn(text + at, "$");
+        ids.count = 0;
+        CHECK_OK(cop_tokenizer_encode(w->tokenizer, text + at, piece,
+                                      (cop_encode_options){.no_bos = true}, &ids));
+        for (size_t i = 0; i < ids.count; i++)
+            said[n++] = ids.data[i];
+        at += piece;
+        if (at < bytes)
+            said[n++] = end, at++;
+    }
+    cop_token_ids_release(&ids);
+    return (cop_script){path, said, n};
 }
 
 static inline void live_world_free(cop_script *script, uint32_t n) {

@@ -170,7 +170,7 @@ static void test_one_bad_file_and_nothing_is_written(void) {
     check_refused("multiverse @ --out @/t.jsonl", "cannot be read");
     check_refused("multiverse @/good.xml @/good.xml --out @/t.jsonl", "named 'good' is there");
     check_refused("multiverse @/good.xml --out @/nowhere/t.jsonl", "/nowhere/t.jsonl: cannot be");
-    check_refused("multivers @/good.xml --out @/t.jsonl", "multiverse, sequential, threadweaver");
+    check_refused("multivers @/good.xml --out @/t.jsonl", "hogwild, multiverse-engine, ");
     check_refused("@/none.json @/good.xml --out @/t.jsonl", "/none.json: cannot be opened");
     check_refused("multiverse --out @/t.jsonl", "");
     check_refused("multiverse @/good.xml", "--out");
@@ -253,6 +253,99 @@ static void test_the_recorded_transcripts(void) {
     remove_out();
 }
 
+/* ---- what a server answered ---- */
+
+#define ANSWER                                                                                     \
+    "<Think>\\n<Parallel>\\n<Goal>\\n<Outline>\\n1: a</Outline></Goal>\\n<Path>\\n1: x</Path>\\n"  \
+    "<Conclusion>\\nz</Conclusion></Parallel></Think>so"
+
+static void check_line(int number, const char *id, int blocks) {
+    json_t *line = line_of("t.jsonl", number);
+    CHECK_TEXT(json_string_value(json_object_get(line, "id")), id);
+    CHECK_EQ(number_of(line, "blocks"), blocks);
+    json_decref(line);
+}
+
+static void test_a_servers_answers_are_imported(void) {
+    static const char *const one[] = {
+        /* completions, chat, chat whose reasoning the server took out of its tags, SGLang's own */
+        "{\"id\": \"c\", \"choices\": [{\"index\": 0, \"text\": \"" ANSWER
+        "\", \"finish_reason\": \"stop\"}]}",
+        "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": \"" ANSWER "\"}}]}",
+        "{\"choices\": [{\"message\": {\"reasoning_content\": \"<Parallel><Goal><Outline>1: "
+        "a</Outline>"
+        "</Goal><Path>1: x</Path></Parallel>\", \"content\": \"so\"}}]}",
+        "{\"text\": \"" ANSWER "\", \"meta_info\": {\"id\": \"x\"}}",
+        "{\"custom_id\": \"r\", \"response\": {\"body\": {\"choices\": [{\"text\": \"" ANSWER
+        "\"}]}}}"};
+    const size_t n = sizeof one / sizeof one[0];
+    char lines[4096] = "";
+    for (size_t i = 0; i < n; i++) {
+        put("answer.json", one[i]);
+        CHECK_EQ(import("multiverse @/answer.json --out @/t.jsonl"), 0);
+        check_line(0, "answer", 1);
+        json_t *line = line_of("t.jsonl", 0);
+        CHECK_EQ(number_of(line, "paths"), 1);
+        json_decref(line);
+        remove_out();
+        snprintf(lines + strlen(lines), sizeof lines - strlen(lines), "%s\n", one[i]);
+    }
+    put("answers.jsonl", lines);
+    CHECK_EQ(import("multiverse @/answers.jsonl --out @/t.jsonl"), 0);
+    for (size_t i = 0; i < n; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "answers-%zu", i + 1);
+        check_line((int)i, id, 1);
+    }
+    remove_out();
+    put("many.json", "[{\"choices\": [{\"text\": \"a\"}, {\"text\": \"" ANSWER
+                     "\"}]}, {\"text\": \"b\", \"meta_info\": {}}]");
+    CHECK_EQ(import("multiverse @/many.json --out @/t.jsonl"), 0);
+    check_line(0, "many-1-0", 0);
+    check_line(1, "many-1-1", 1);
+    check_line(2, "many-2", 0);
+    remove_out();
+    /* The name decides, unless --format does. */
+    CHECK_EQ(import("sequential @/answer.json --format text --out @/t.jsonl"), 0);
+    json_t *line = line_of("t.jsonl", 0);
+    const json_t *piece = json_array_get(json_object_get(line, "stream"), 0);
+    CHECK_TEXT(json_string_value(json_object_get(piece, "text")), one[n - 1]);
+    json_decref(line);
+    remove_out();
+    put("answer.txt", one[0]);
+    CHECK_EQ(import("multiverse @/answer.txt --format response --out @/t.jsonl"), 0);
+    check_line(0, "answer", 1);
+    remove_out();
+}
+
+static void test_answers_without_a_text_are_refused(void) {
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "bad.json: is empty"},
+        {"{}", "bad.json: holds no text of an answer"},
+        {"[]", "bad.json: holds no text of an answer"},
+        {"[3]", "bad.json: holds no text of an answer"},
+        {"{\"choices\": []}", "holds no text of an answer"},
+        {"{\"choices\": [{\"message\": {\"content\": null}}]}", "holds no text of an answer"},
+        {"{\"choices\": [{\"text\": 5}]}", "holds no text of an answer"},
+        {"{\"text\": \"a\"}\n{\"text\": ", "bad.json:2: "},
+        {"{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n", "bad.json:2: "},
+        {"{\"text\": \"a\"}\n{\"object\": \"error\", \"message\": \"x\"}\n",
+         "bad.json:2: holds no"},
+        {"{\"text\": \"<Think>\"}", "bad.json: line 1, byte 0: <Think> is never closed"},
+        {"[{\"text\": \"a\"}, {\"text\": \"</Path>\"}]",
+         "answer 2: line 1, byte 0: </Path> closes"},
+        {"{\"text\": \"a\\u0000b\"}", "is a NUL"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        put("bad.json", cases[i].text);
+        check_refused("multiverse @/bad.json --out @/t.jsonl", cases[i].message);
+    }
+    check_refused("multiverse @/bad.json --format xml --out @/t.jsonl", "text|response");
+    check_refused("pasta @/answer.json --out @/t.jsonl", "dialect pasta is not supported: ");
+}
+
 int main(void) {
     binary = getenv("COPPICE");
     if (!binary || !binary[0]) {
@@ -267,6 +360,8 @@ int main(void) {
     RUN(test_a_dialect_by_its_path_from_any_folder);
     RUN(test_help_is_enough);
     RUN(test_a_model_counts_the_tokens);
+    RUN(test_a_servers_answers_are_imported);
+    RUN(test_answers_without_a_text_are_refused);
     RUN(test_the_recorded_transcripts);
     char command[128];
     snprintf(command, sizeof command, "rm -r '%s'", folder);

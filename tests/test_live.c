@@ -92,8 +92,9 @@ static void test_threadweaver_prefills_again(void) {
     live_world_close(&w);
 }
 
-static void test_a_cut_thread_ends_the_run_as_threadweaver_does(void) {
+static void test_a_cut_thread_may_end_the_run_at_once(void) {
     world w = live_world_open("threadweaver", 64, 4096);
+    ((cop_dialect *)cop_dialect_of(w.dialect))->path_end = COP_PATH_END_ENDS_RUN;
     cop_script script[] = {live_world_say(&w, "", TW2 "never"), live_world_say(&w, "1", " one$"),
                            live_world_say(&w, "2", " a much longer thread</Thread>")};
     outcome o = run(&w, script, 3, 400, 40);
@@ -179,7 +180,7 @@ int main(void) {
     RUN(test_tags_that_straddle_tokens_cut_them);
     RUN(test_blocks_nest_where_the_dialect_allows);
     RUN(test_threadweaver_prefills_again);
-    RUN(test_a_cut_thread_ends_the_run_as_threadweaver_does);
+    RUN(test_a_cut_thread_may_end_the_run_at_once);
     RUN(test_a_path_that_ends_without_its_tag_is_closed);
     RUN(test_a_fork_that_cannot_be_is_refused_and_counted);
     RUN(test_the_budget_ends_a_run_inside_a_block);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "command/import_response.h"
 #include "command/options.h"
 #include "model/gguf.h"
 #include "model/tokenizer.h"
@@ -21,7 +22,7 @@ enum { PATH_BYTES = 4096, NAME_BYTES = 256 };
 static const size_t file_bytes_max = (size_t)1 << 30;
 
 typedef struct request {
-    const char *dialect, *out, *model;
+    const char *dialect, *out, *model, *format;
     char **files;
     size_t n_files;
     bool counts_only, ids, force;
@@ -58,18 +59,36 @@ static cop_status name_of(const char *path, char id[NAME_BYTES], const char **so
     return COP_OK;
 }
 
-static cop_status parse_file(const cop_dialect *dialect, const char *path, cop_trajectories *set) {
+typedef struct parsing {
+    const cop_dialect *dialect;
+    const char *id, *source;
+    cop_trajectories *set;
+} parsing;
+
+static cop_status parse_text(void *context, const char *which, const char *text, size_t bytes) {
+    const parsing *p = context;
+    char id[NAME_BYTES + 64];
+    snprintf(id, sizeof id, "%s%s", p->id, which);
+    cop_status status = cop_trajectory_parse(p->dialect, id, p->source, text, bytes, p->set);
+    return status == COP_OK || !which[0] ? status
+                                         : cop_status_prefix(status, "answer %s", which + 1);
+}
+
+static cop_status parse_file(const cop_dialect *dialect, const char *path, const char *format,
+                             cop_trajectories *set) {
     char id[NAME_BYTES];
     const char *source;
     cop_buffer text = {0};
     COP_TRY(name_of(path, id, &source));
+    parsing p = {dialect, id, source, set};
+    bool answers = format ? strcmp(format, "response") == 0 : cop_response_name(path);
     cop_status status = read_file(path, &text);
-    if (status == COP_OK) {
-        status =
-            cop_trajectory_parse(dialect, id, source, text.data ? text.data : "", text.bytes, set);
-        if (status != COP_OK)
-            status = cop_status_prefix(status, "%s", path);
-    }
+    if (status == COP_OK && answers)
+        status = cop_response_texts(dialect, path, &text, parse_text, &p);
+    else if (status == COP_OK)
+        status = parse_text(&p, "", text.data ? text.data : "", text.bytes);
+    if (status != COP_OK && !strstr(cop_status_message(), path))
+        status = cop_status_prefix(status, "%s", path);
     cop_buffer_release(&text);
     return status;
 }
@@ -190,7 +209,7 @@ static cop_status write_out(const request *r, const cop_buffer *text) {
 static cop_status import_all(const request *r, const cop_dialect *dialect, cop_trajectories *set,
                              cop_buffer *lines, cop_buffer *table) {
     for (size_t i = 0; i < r->n_files; i++)
-        COP_TRY(parse_file(dialect, r->files[i], set));
+        COP_TRY(parse_file(dialect, r->files[i], r->format, set));
     if (r->model)
         COP_TRY(count_tokens(r->model, set));
     COP_TRY(render(r, set, lines));
@@ -228,6 +247,9 @@ int cop_command_import(int argc, char **argv) {
          .required = true},
         {"model", COP_OPTION_TEXT, &r.model, "FILE",
          "a GGUF model: its tokenizer counts each piece's tokens"},
+        {"format", COP_OPTION_TEXT, &r.format, "FORMAT",
+         "what the files hold (response for .json and .jsonl, else text)",
+         .choices = "text|response"},
         {"ids", COP_OPTION_FLAG, &r.ids, NULL, "write the token ids as well (with --model)"},
         {"counts-only", COP_OPTION_FLAG, &r.counts_only, NULL,
          "write token counts and no text (with --model)"},
@@ -235,13 +257,20 @@ int cop_command_import(int argc, char **argv) {
     };
     const cop_command_line line = {
         .verb = "import",
-        .usage = "DIALECT FILE.. --out T.jsonl [--model FILE [--ids | --counts-only]] [--force]",
+        .usage = "DIALECT FILE.. --out T.jsonl [--format text|response]\n"
+                 "                      [--model FILE [--ids | --counts-only]] [--force]",
         .about =
             "Turns recorded transcripts into trajectories that `coppice replay` takes.\n"
-            "DIALECT is a name in configs/dialects (sequential, threadweaver, multiverse) or the\n"
-            "path of a .json file; each FILE is one transcript in that dialect's tags, and its\n"
-            "name without the extension becomes the trajectory's id. The text before the root's\n"
-            "tag (<Think>) is the prompt; without one, the text before the first block.\n"
+            "DIALECT is a name in configs/dialects (multiverse, threadweaver-rl, ..: coppice info\n"
+            "--dialects) or the path of a .json file; each FILE is one transcript in that "
+            "dialect's\n"
+            "tags, and its name without the extension becomes the trajectory's id. Or it is what "
+            "a\n"
+            "vLLM or SGLang server answered, as JSON or one a line: completions, chat completions\n"
+            "(reasoning goes back into the root's tags), SGLang's own, batch files; ids then end "
+            "in\n"
+            "-ANSWER-CHOICE where there are several. The text before the root's tag (<Think>) is\n"
+            "the prompt; without one, the text before the first block.\n"
             "A table goes to stdout. One bad file, and nothing is written.",
         .options = options,
         .n_options = sizeof options / sizeof options[0],

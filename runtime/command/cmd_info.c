@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa.h"
+#include "command/info_dialect.h"
 #include "command/options.h"
 #include "measure/ceilings.h"
 #include "measure/environment.h"
@@ -21,7 +22,7 @@ static const char about[] =
     "shares\n"
     "in results are shares of.";
 
-enum { SPECIALS_SHOWN = 12, PROBE_BYTES = 4096 };
+enum { SPECIALS_SHOWN = 12, SHORT_BYTES = 32, PROBE_BYTES = 4096 };
 
 static void set_text(json_t *object, const char *key, const char *text, size_t bytes) {
     json_t *value = json_stringn(text, bytes);
@@ -230,7 +231,8 @@ static cop_status put_value(cop_buffer *out, const char *key, const json_t *valu
         return COP_OK;
     }
     if (json_is_array(value)) {
-        bool lines = json_is_object(json_array_get(value, 0));
+        const json_t *head = json_array_get(value, 0); /* sentences stand each on a line */
+        bool lines = json_is_object(head) || json_string_length(head) > SHORT_BYTES;
         for (size_t i = 0; i < json_array_size(value); i++) {
             const json_t *item = json_array_get(value, i);
             char *text = json_is_string(item) ? NULL : json_dumps(item, JSON_ENCODE_ANY);
@@ -283,17 +285,22 @@ static cop_status print(const json_t *info, bool json) {
 
 int cop_command_info(int argc, char **argv) {
     const char *model = NULL, *random = NULL, *backend = NULL;
-    bool json = false, measure = false;
+    const char *dialect = NULL;
+    bool json = false, measure = false, dialects = false;
     const cop_option options[] = {
         {"model", COP_OPTION_TEXT, &model, "FILE", "describe this GGUF model too"},
         {"random", COP_OPTION_TEXT, &random, "SHAPE.json", "or random weights of this shape"},
         {"backend", COP_OPTION_TEXT, &backend, "NAME", "look for this backend module as well"},
         {"measure", COP_OPTION_FLAG, &measure, NULL, "measure read bandwidth and FMA peak"},
+        {"dialect", COP_OPTION_TEXT, &dialect, "NAME",
+         "this dialect instead, supported or not: a name in configs/dialects/, or a file"},
+        {"dialects", COP_OPTION_FLAG, &dialects, NULL, "or a table of all, in Markdown"},
         {"json", COP_OPTION_FLAG, &json, NULL, "print one JSON object"},
     };
     const cop_command_line line = {"info",
                                    "[--model FILE | --random SHAPE.json] [--backend NAME] "
-                                   "[--measure] [--json]",
+                                   "[--measure] [--json]\n"
+                                   "   or: coppice info --dialect NAME [--json] | --dialects",
                                    about, options, sizeof options / sizeof options[0]};
     cop_operands operands;
     cop_status status = cop_options_parse(&line, argc, argv, &operands);
@@ -301,8 +308,23 @@ int cop_command_info(int argc, char **argv) {
         return 0;
     if (status == COP_OK && model && random)
         status = COP_FAIL(COP_ERR_USAGE, "--model and --random exclude each other");
-    json_t *info = status == COP_OK ? json_object() : NULL;
-    if (status == COP_OK)
+    if (status == COP_OK && (dialect || dialects) &&
+        (model || random || backend || measure || (dialects && (dialect || json))))
+        status = COP_FAIL(COP_ERR_USAGE, "--dialect and --dialects stand alone");
+    if (status == COP_OK && dialects) {
+        cop_buffer table = {0};
+        status = cop_info_dialects(&table);
+        if (status == COP_OK)
+            status = cop_command_output(&table);
+        cop_buffer_release(&table);
+        return status == COP_OK ? 0 : cop_command_fail("info", status);
+    }
+    json_t *info = NULL;
+    if (status == COP_OK && dialect)
+        status = cop_info_dialect(dialect, &info);
+    else if (status == COP_OK)
+        info = json_object();
+    if (status == COP_OK && !dialect)
         status = collect(model, random, backend, measure, info);
     if (status == COP_OK)
         status = print(info, json);

@@ -148,7 +148,8 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                                 .top_k = line->top_k,
                                 .listener = line->json ? NULL : cop_run_output_listen,
                                 .listener_context = &output};
-    cop_job_size size = {.tokens = forks ? 2 * whole + RUN_BRANCHES * 64 : whole,
+    uint64_t calls = forks ? 1 + cop_dialect_calls(dialect) : 1; /* and once more, computed again */
+    cop_job_size size = {.tokens = forks ? calls * whole + RUN_BRANCHES * 64 : whole,
                          .segments = forks ? 4 * RUN_BRANCHES : 4,
                          .branches = forks ? 2 * RUN_BRANCHES : 3,
                          .positions = (uint32_t)positions,
@@ -190,9 +191,10 @@ static cop_status run(const run_line *line) {
     if (line->pace_ms && !line->tree)
         return COP_FAIL(COP_ERR_USAGE, "--pace is for --tree");
     COP_TRY(cop_job_line_read(&line->shared, &options));
-    COP_TRY(cop_job_create(&options, &job));
-    cop_status status = line->dialect ? cop_dialect_open(line->dialect, &dialect) : COP_OK;
+    if (line->dialect) /* before a model is read */
+        COP_TRY(cop_dialect_open(line->dialect, &dialect));
     const cop_dialect *rules = dialect ? cop_dialect_of(dialect) : NULL;
+    cop_status status = cop_job_create(&options, &job);
     if (status == COP_OK)
         status = make_prompt(line, cop_job_model(job), rules, &prompt);
     if (status == COP_OK)

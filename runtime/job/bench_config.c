@@ -272,6 +272,9 @@ static cop_status list_replay(const cop_bench_config *c, const cop_bench_replay 
     COP_TRY(cop__replay_trees(r->trajectories, r->grid, &set, hash));
     cop_status status = COP_OK;
     uint32_t n = r->n_ids ? r->n_ids : set->count;
+    for (uint32_t i = 0; i < set->count && status == COP_OK; i++)
+        if (i == 0 || strcmp(set->list[i].dialect, set->list[i - 1].dialect) != 0)
+            status = cop_dialect_check_name(set->list[i].dialect);
     for (uint32_t i = 0; i < n && status == COP_OK; i++) {
         for (uint32_t m = 0; m < r->n_methods && status == COP_OK; m++)
             status = cop_buffer_printf(out, "replay   %-24s %-16s x %u\n",

@@ -1,6 +1,8 @@
 /* One run of a cell: an engine for so many problems at once, a driver for each of these places, and
  * a queue that hands the problems out and takes down what became of them. */
+#include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -83,6 +85,30 @@ static void hash_dialect(cop_sha256 *sha, const cop_dialect *d) {
     cop_sha256_add(sha, rules, sizeof rules);
 }
 
+/* And whatever else its file says, but for what is a note: nothing where it says no more. */
+static cop_status hash_more(cop_sha256 *sha, const cop_dialect_file *file) {
+    static const char *const hashed[] = {
+        "name",      "source",     "notes",          "supported",   "join",
+        "positions", "reuse",      "path_end",       "refused",     "tags",
+        "prompt",    "ask_paths",  "branch_prompt",  "join_prompt", "spawn_prompt",
+        "reply",     "success",    "answer_after",   "nested",      "max_paths",
+        "max_depth", "max_blocks", "max_path_tokens"};
+    json_t *rest = json_copy((json_t *)cop_dialect_json(file));
+    if (json_is_true(
+            json_object_get(json_object_get(json_object_get(rest, "tags"), "join"), "outside")))
+        json_object_set_new(rest, "outside", json_true());
+    for (size_t i = 0; i < sizeof hashed / sizeof hashed[0]; i++)
+        json_object_del(rest, hashed[i]);
+    char *text = json_object_size(rest) ? json_dumps(rest, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    bool short_of_memory = !rest || (json_object_size(rest) && !text);
+    if (text)
+        cop_sha256_add(sha, text, strlen(text));
+    free(text);
+    json_decref(rest);
+    return short_of_memory ? COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a dialect's rules")
+                           : COP_OK;
+}
+
 /* The texts that the runtime will insert are tried here: one that the model's tokenizer cannot
  * encode is known before anything is run. */
 static cop_status try_texts(const cop_job *job, const cop_dialect *d) {
@@ -129,6 +155,7 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
     cop_sha256 sha;
     cop_sha256_begin(&sha);
     hash_dialect(&sha, out->dialect);
+    COP_TRY(hash_more(&sha, out->file));
     cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
     if (out->spawns.count > 0)
         cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));
@@ -159,7 +186,8 @@ uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
 /* Tokens that one problem's branches hold together, each computed once. */
 static uint64_t tokens_of(const cop__problem_cell *cell) {
     uint64_t paths = cop__problem_max_paths(cell);
-    return (uint64_t)cell->prompts->longest_prompt + cop__problem_max_tokens(cell) +
+    uint64_t calls = cop_dialect_calls(cell->prompts->dialect);
+    return (uint64_t)cell->prompts->longest_prompt + calls * cop__problem_max_tokens(cell) +
            paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
 }
 

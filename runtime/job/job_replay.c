@@ -67,6 +67,14 @@ static cop_status choose(replay_run *run) {
         if (!run->chosen[i])
             return COP_FAIL(COP_ERR_CONFIG, "%s holds no trajectory \"%s\"",
                             what->grid ? "the grid" : what->trajectories, what->ids[i]);
+        const char *dialect = run->chosen[i]->dialect;
+        if (i == 0 || strcmp(dialect, run->chosen[i - 1]->dialect) != 0) {
+            cop_status known = cop_dialect_check_name(dialect);
+            if (known != COP_OK)
+                return cop_status_prefix(known, "%s, trajectory \"%s\"",
+                                         what->grid ? "the grid" : what->trajectories,
+                                         run->chosen[i]->id);
+        }
     }
     run->n_chosen = n;
     return COP_OK;

@@ -14,6 +14,7 @@
 #include "reason/dialect.h"
 #include "reason/engine.h"
 #include "reason/prune.h"
+#include "reason/rules/rule.h"
 
 typedef enum cop_stop {
     COP_STOP_NONE,       /* still running, or the run failed */
@@ -24,12 +25,13 @@ typedef enum cop_stop {
     COP_STOP_FAILED,     /* a value was not finite */
     COP_STOP_PATH,       /* a path's own end ended the run, as the dialect says */
     COP_STOP_REFUSED,    /* a fork that may not be taken ended the run, as the dialect says */
+    COP_STOP_LIMIT,      /* the dialect's own limit: its steps, or its last block */
 } cop_stop;
 const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
 
 /* What a branch is made to say, by a bias on its next token; NULL and 0 to let it speak. For tests
- * of live parsing over a real tokenizer. `path` is "" for a sample's own thread, "2", "2.1" below.
- */
+ * of live parsing over a real tokenizer. `path` is "" for a sample's own thread, "2", "2.1" below,
+ * "?" for what a rule's probe answers. */
 typedef struct cop_script {
     const char *path;
     const int32_t *ids;
@@ -69,13 +71,22 @@ typedef struct cop_live_options {
     uint32_t n_spawn;
     uint64_t problem_key;
     uint32_t n_samples, first_sample; /* samples first_sample .. + n_samples - 1 of the problem */
-    uint32_t max_tokens;              /* generated tokens of one sample, its branches together */
+    uint32_t max_tokens;              /* of one sample, counted as the dialect's budget says: the
+                                         generated tokens of its branches together */
     uint32_t max_branches; /* records of one problem: samples and paths, ended ones included */
     float temperature, top_p, min_p;
     uint32_t top_k;
     uint32_t max_blocks; /* instead of the dialect's; 0: the dialect's */
     cop_prune_options prune;
-    cop_join_policy join_policy;
+    cop_join_policy join_policy; /* all zero: the dialect's */
+    /* A prune rule over the samples, or over the paths where the dialect forks; the caller's, reset
+     * by the caller for each problem, so that it can see several waves of samples (DeepConf's
+     * warm-up): no more samples than cop_rule_may_open. What it probes runs as a branch below the
+     * one that is asked, which waits meanwhile. */
+    cop_rule *rule;
+    /* Over whole samples where the dialect forks too: what a sample's paths say counts as said by
+     * it (but for rules that read hidden states, which see its own thread alone). */
+    bool rule_over_samples;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -101,6 +112,8 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     cop_stop stop;
     uint32_t generated; /* all its branches */
     uint32_t forks, forks_refused, ill_formed_tags;
+    uint32_t given;                  /* tokens that its branches were given */
+    uint32_t paths_ended, steps;     /* paths that ended; stretches of one thread, and blocks */
     uint32_t paths, paths_cancelled; /* opened by its forks; ended by a rule before their own end */
     /* What follows the last `answer_after` in the text that the sample's own thread generated since
      * its last join; NULL when it holds none or did not end by itself: nothing is claimed. */
@@ -109,6 +122,10 @@ typedef struct cop_live_sample { /* one sample, flattened: every path's text in 
     double lowest_confidence; /* NaN: the rule is off, or no token */
     double logprob_sum;       /* of its generated tokens */
 } cop_live_sample;
+/* The KV pool is full: ends the branch that the rule gives up; *pruned is false where there is no
+ * rule, or none that it gives. From within a callback of the engine. */
+cop_status cop_live_prune_victim(cop_live *live, cop_engine *engine, bool *pruned);
+
 /* After a run that was interrupted: paths that were still open join their samples' text. */
 cop_status cop_live_gather(cop_live *live);
 

@@ -283,7 +283,7 @@ static cop_status pool_full(const cop_engine *engine, const cop_branch_record *b
 static void confirm_ahead(cop_branch_record *branch, const int32_t *ids, uint32_t offset) {
     branch->reserved = false;
     cop__engine_fed(branch, ids, 1);
-    branch->again = (cop_span){ids, 1, offset, branch->next_position, COP_FEED_DECODE};
+    branch->again = (cop_fed_span){ids, 1, offset, branch->next_position, COP_FEED_DECODE};
     branch->next_position++;
     branch->from_parent = false;
 }
@@ -339,7 +339,8 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
         return COP_FAIL(COP_ERR_INTERNAL, "a waiting branch was fed from more than %d places",
                         COP_SPANS_MAX);
     if (!parked) {
-        branch->spans[branch->n_spans++] = (cop_span){ids, n, offset, branch->next_position, feed};
+        branch->spans[branch->n_spans++] =
+            (cop_fed_span){ids, n, offset, branch->next_position, feed};
         branch->n_pending += n;
     }
     branch->next_position += n;
@@ -404,9 +405,9 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     parent->state = COP_BRANCH_WAITING;
     parent->n_children = parent->n_children_live = 0;
     if (parent->n_fed > 0) { /* a child that begins anew is sampled from its row once more */
-        const cop_span *last = &parent->fed[parent->n_fed - 1];
-        parent->again = (cop_span){last->ids + last->n - 1, 1, parent->fed_tokens - 1,
-                                   parent->next_position - 1, COP_FEED_RESUME};
+        const cop_fed_span *last = &parent->fed[parent->n_fed - 1];
+        parent->again = (cop_fed_span){last->ids + last->n - 1, 1, parent->fed_tokens - 1,
+                                       parent->next_position - 1, COP_FEED_RESUME};
     }
     parent->first_child = COP_BRANCH_NONE;
     cop_branch *link = &parent->first_child;

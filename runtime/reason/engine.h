@@ -163,6 +163,10 @@ cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out
 cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t *ids, uint32_t n,
                            cop_feed feed);
 
+/* Takes the branch's last n tokens back, all of which have run: right before its fork, and only
+ * what it was fed since it began or was joined last (else ERR_UNSUPPORTED). */
+cop_status cop_engine_retract(cop_engine *engine, cop_branch branch, uint32_t n);
+
 /* Ends the branch's segment and opens n children on its view; the parent waits for them. Children
  * start at the parent's next position. A child that is fed nothing is sampled from the parent's
  * last row. An ancestor's block and its join are the driver's business: the engine calls `joined`
@@ -186,6 +190,12 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end 
 /* The branch's random numbers are those of child `index` of its parent, whatever its own number is:
  * a sample drawn alone equals the same sample drawn among its siblings. */
 void cop_engine_stream(cop_engine *engine, cop_branch branch, uint32_t index);
+
+/* In a token callback: the hidden state of the row that the token was sampled from, the last
+ * layer's after the final norm; as wide as the model. Waits for the device, and is not to be had of
+ * a step behind which another one was queued already: a driver that asks for it says in
+ * request_ahead that nothing is to run ahead. */
+cop_status cop_engine_read_hidden(cop_engine *engine, cop_branch branch, float *out);
 
 /* Counts n generated tokens for the branch (a last one that is never fed included). */
 void cop_engine_generated(cop_engine *engine, cop_branch branch, uint32_t n);

@@ -171,6 +171,13 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     return COP_OK;
 }
 
+cop_status cop_engine_read_hidden(cop_engine *engine, cop_branch id, float *out) {
+    const cop_branch_record *branch = &engine->branches[id];
+    if (engine->n_flights > 0 || branch->last_row == COP_ROW_NONE)
+        return COP_FAIL(COP_ERR_USAGE, "the hidden state of branch %u is not there any more", id);
+    return engine->ops->read_activation(engine->backend, COP_A_H, branch->last_row, out);
+}
+
 static void forget_zombies(cop_engine *engine) {
     cop_branch older;
     for (cop_branch id = engine->newest; id != COP_BRANCH_NONE && engine->n_zombies > 0;

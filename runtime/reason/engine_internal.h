@@ -4,6 +4,7 @@
  * engine_join.c    the joins
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
+ * engine_retract.c tokens taken back before a fork
  * engine_pressure.c what happens when the pool is full
  * engine_flight.c  steps that are queued, the samples that come back, running ahead
  * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time
@@ -38,13 +39,13 @@ typedef enum cop_branch_state {
     COP_BRANCH_ZOMBIE,  /* released, but tokens fed to it must still run for others */
 } cop_branch_state;
 
-typedef struct cop_span { /* fed tokens that have not run yet */
+typedef struct cop_fed_span { /* fed tokens that have not run yet */
     const int32_t *ids;
     uint32_t n;
     uint32_t offset; /* of the first, in the segment */
     uint32_t position;
     cop_feed feed;
-} cop_span;
+} cop_fed_span;
 
 typedef struct cop_branch_record {
     cop_branch_state state;
@@ -59,14 +60,14 @@ typedef struct cop_branch_record {
     uint64_t flight;         /* the queued step whose sample it waits for; 0: none */
     bool reserved;           /* the flight runs ahead with a token that was not fed yet */
     int32_t expected;        /* .. which must be this one */
-    cop_span
+    cop_fed_span
         again; /* the last fed token where a flight that ran ahead has computed it; n = 0: none */
     uint64_t stream;
-    cop_span spans[COP_SPANS_MAX];
+    cop_fed_span spans[COP_SPANS_MAX];
     uint32_t n_spans, n_pending;
     /* All that it was fed on its node, so that it can give way: runs of ids that follow one another
      * in memory. */
-    cop_span fed[COP_SPANS_MAX];
+    cop_fed_span fed[COP_SPANS_MAX];
     uint32_t n_fed, fed_tokens;
     bool fed_whole;          /* fed[] holds everything */
     bool parked;             /* it gave way: its node is empty until it resumes */
@@ -239,6 +240,7 @@ void cop__engine_prefix_finish(cop_engine *engine);
 
 /* engine_pressure.c */
 void cop__engine_fed(cop_branch_record *branch, const int32_t *ids, uint32_t n);
+void cop__engine_unfed(cop_branch_record *branch, uint32_t n); /* the last n of them */
 /* Takes the branch's pages for n more tokens, whoever must give way for it. *parked: it was the
  * branch itself. */
 cop_status cop__engine_take_pages(cop_engine *engine, cop_branch id, uint32_t n, bool *parked);

@@ -33,14 +33,25 @@ cop_status cop_pressure_parse(const char *name, cop_pressure *out) {
 }
 
 void cop__engine_fed(cop_branch_record *branch, const int32_t *ids, uint32_t n) {
-    cop_span *last = branch->n_fed ? &branch->fed[branch->n_fed - 1] : NULL;
+    cop_fed_span *last = branch->n_fed ? &branch->fed[branch->n_fed - 1] : NULL;
     branch->fed_tokens += n;
     if (last && last->ids + last->n == ids)
         last->n += n;
     else if (branch->n_fed < COP_SPANS_MAX)
-        branch->fed[branch->n_fed++] = (cop_span){.ids = ids, .n = n, .feed = COP_FEED_RESUME};
+        branch->fed[branch->n_fed++] = (cop_fed_span){.ids = ids, .n = n, .feed = COP_FEED_RESUME};
     else
         branch->fed_whole = false;
+}
+
+void cop__engine_unfed(cop_branch_record *branch, uint32_t n) {
+    branch->fed_tokens -= n;
+    while (n > 0 && branch->n_fed > 0) {
+        cop_fed_span *last = &branch->fed[branch->n_fed - 1];
+        const uint32_t cut = last->n < n ? last->n : n;
+        last->n -= cut;
+        n -= cut;
+        branch->n_fed -= last->n == 0;
+    }
 }
 
 static uint32_t pages_for(const cop_engine *engine, uint64_t tokens) {

@@ -136,7 +136,7 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
     cop_node_info node = cop_kv_node(engine->kv, branch->node);
     uint32_t row = engine->n_rows;
     while (tokens > 0) {
-        cop_span *span = &branch->spans[0];
+        cop_fed_span *span = &branch->spans[0];
         uint32_t n = span->n < tokens ? span->n : tokens;
         cop_term term = term_of(engine, branch, span->feed);
         for (uint32_t i = 0; i < n; i++, row++) {

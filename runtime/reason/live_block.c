@@ -1,9 +1,10 @@
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "reason/live_internal.h"
 
-static const char *find_text(const char *text, size_t bytes, const cop_tag *tag) {
+const char *cop__live_find_text(const char *text, size_t bytes, const cop_tag *tag) {
     return tag->bytes ? memmem(text, bytes, tag->text, tag->bytes) : NULL;
 }
 
@@ -11,11 +12,14 @@ static const char *find_text(const char *text, size_t bytes, const cop_tag *tag)
 
 /* Whether each path's header, which may hold its item's text, fits where headers are made. */
 static bool headers_fit(const cop_live *live, const cop_live_record *record, uint32_t items) {
-    const char *prompt = live->options.dialect->branch_prompt;
+    const cop_dialect *d = live->options.dialect;
+    const char *prompt = d->branch_prompt;
     size_t longest = 0, plain = strlen(prompt) + COP_LIVE_PATH_TEXT_BYTES;
+    if (d->paths_from == COP_PATHS_FIXED || (!d->items_pattern && !strstr(prompt, "{item}")))
+        return true;
     for (uint32_t i = 0; i < items; i++)
         longest = record->items[i].bytes > longest ? record->items[i].bytes : longest;
-    return !strstr(prompt, "{item}") || plain + longest < COP_LIVE_HEADER_BYTES;
+    return plain + longest < COP_LIVE_HEADER_BYTES;
 }
 
 bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
@@ -28,6 +32,9 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     if ((record->n_path > 0 && !d->nested) || (d->max_depth && record->n_path >= d->max_depth))
         return false;
     if ((d->max_paths && items > d->max_paths) || (max_blocks && sample->forks >= max_blocks))
+        return false;
+    bool own = d->fork_margin || d->charge != COP_CHARGE_GENERATED;
+    if (own && cop__live_is_spent(live, engine, record, 0, d->fork_margin))
         return false;
     return !live->spent && items <= live->options.max_branches - live->n_records &&
            headers_fit(live, record, items) &&
@@ -44,7 +51,12 @@ static void begin_record(cop_live *live, cop_live_record *parent, cop_branch bra
                              .block = live->samples[parent->sample].forks - 1,
                              .parser = cop_parser_fork(&parent->parser, index),
                              .ill_formed_before = parent->parser.ill_formed,
+                             .siblings = parent->n_children,
+                             .base_ids = parent->base_ids + parent->n_ids,
+                             .max_ids = record->max_ids,
+                             .max_bytes = record->max_bytes,
                              .ids = record->ids,
+                             .call = record->call,
                              .text = record->text,
                              .items = record->items,
                              .ring = record->ring};
@@ -60,40 +72,79 @@ static void begin_record(cop_live *live, cop_live_record *parent, cop_branch bra
     live->samples[parent->sample].paths++;
 }
 
+cop_status cop__live_header(const cop_live *live, const cop_live_record *parent, uint32_t index,
+                            const char *pattern, char *out, size_t *bytes) {
+    const cop_live_record *record = &live->records[parent->first_child + index];
+    const cop_dialect *d = live->options.dialect;
+    cop_live_item item = {0, 0};
+    if (d->paths_from != COP_PATHS_FIXED)
+        item = parent->items[index];
+    const char *text = parent->text + item.begin;
+    /* A number that an expression found is written as it stands there. */
+    const char *number = d->items_pattern ? text : record->path_text;
+    size_t number_bytes = d->items_pattern ? item.bytes : strlen(record->path_text);
+    return cop_dialect_header(pattern, number, number_bytes, text, item.bytes, out,
+                              COP_LIVE_HEADER_BYTES, bytes);
+}
+
 static cop_status open_path(cop_live *live, cop_engine *engine, const cop_live_record *parent,
                             uint32_t index) {
     cop_live_record *record = &live->records[parent->first_child + index];
     const cop_dialect *d = live->options.dialect;
-    const cop_live_item *item = &parent->items[index];
     char header[COP_LIVE_HEADER_BYTES];
     size_t bytes;
-    COP_TRY(cop_dialect_branch_prompt(d, record->path, record->n_path, parent->text + item->begin,
-                                      item->bytes, header, sizeof header, &bytes));
+    COP_TRY(cop__live_header(live, parent, index, d->branch_prompt, header, &bytes));
     COP_TRY(cop__live_encode(live, header, bytes, false));
     cop__live_hear(live, COP_LIVE_FORK, record);
     COP_TRY(cop__live_append(live, record, live->scratch.data, (uint32_t)live->scratch.count,
                              COP_LIVE_GIVEN));
-    record->n_header = record->n_ids;
+    record->n_header = record->turn_ids = record->n_ids;
     record->header_bytes = record->turn_begin = record->bytes;
+    if (d->context_text)
+        return cop__live_retext_path(live, engine, record, parent);
     if (d->join == COP_JOIN_MESSAGE)
         COP_TRY(cop_engine_feed(engine, record->branch, live->options.spawn, live->options.n_spawn,
                                 COP_FEED_SPAWN));
     return cop_engine_feed(engine, record->branch, record->ids, record->n_ids, COP_FEED_HEADER);
 }
 
+/* What stands between the plan and the first path is the parent's own. */
+static cop_status give_after_fork(cop_live *live, cop_engine *engine, cop_live_record *parent) {
+    uint32_t first = parent->n_ids;
+    if (live->n_after_fork == 0)
+        return COP_OK;
+    COP_TRY(
+        cop__live_append(live, parent, live->after_fork_ids, live->n_after_fork, COP_LIVE_GIVEN));
+    return cop_engine_feed(engine, parent->branch, parent->ids + first, live->n_after_fork,
+                           COP_FEED_HEADER);
+}
+
+static uint32_t quorum_of(const cop_live *live, uint32_t paths) {
+    if (live->quorum_ratio > 0)
+        return (uint32_t)ceil(live->quorum_ratio * paths - 1e-9);
+    return live->policy.quorum;
+}
+
 cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *parent,
                           uint32_t items) {
+    const cop_dialect *d = live->options.dialect;
     parent->first_child = live->n_records;
     parent->n_children = items;
     parent->n_finished = 0;
+    parent->quorum = quorum_of(live, items);
     live->samples[parent->sample].forks++;
-    if (live->options.dialect->join == COP_JOIN_MESSAGE)
+    COP_TRY(give_after_fork(live, engine, parent));
+    for (uint32_t i = 0; i < items; i++)
+        begin_record(live, parent, COP_BRANCH_NONE, i);
+    if (d->context_text)
+        COP_TRY(cop__live_retext_fork(live, engine, parent));
+    if (d->join == COP_JOIN_MESSAGE)
         COP_TRY(cop_engine_spawn(engine, parent->branch, items, live->children));
     else
         COP_TRY(cop_engine_fork(engine, parent->branch, items, live->children));
     for (uint32_t i = 0; i < items; i++) {
-        cop_engine_set_data(engine, live->children[i], live->n_records);
-        begin_record(live, parent, live->children[i], i);
+        live->records[parent->first_child + i].branch = live->children[i];
+        cop_engine_set_data(engine, live->children[i], parent->first_child + i);
     }
     for (uint32_t i = 0; i < items; i++)
         COP_TRY(open_path(live, engine, parent, i));
@@ -104,8 +155,8 @@ cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *p
 
 bool cop__live_says_success(const cop_live *live, const cop_live_record *record) {
     const cop_dialect *d = live->options.dialect;
-    return d && find_text(record->text + record->header_bytes, record->bytes - record->header_bytes,
-                          &d->success);
+    return d && cop__live_find_text(record->text + record->header_bytes,
+                                    record->bytes - record->header_bytes, &d->success);
 }
 
 static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop);
@@ -122,15 +173,19 @@ static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
     cop_live_sample *sample = &live->samples[record->sample];
     cop__live_mark_below(live, record, COP_STOP_CANCELLED);
     record->stop = stop;
+    record->ended_order = ++sample->paths_ended;
     sample->ill_formed_tags += record->parser.ill_formed - record->ill_formed_before;
     if (stop == COP_STOP_CANCELLED || stop == COP_STOP_CONFIDENCE)
         sample->paths_cancelled++;
+    cop__live_rule_ended(live, record, stop);
     cop__live_hear(live, COP_LIVE_END, record);
 }
 
 /* The dialect's closing tag, which the path did not say. */
 static cop_status close_path(cop_live *live, cop_engine *engine, cop_live_record *record) {
     uint32_t first = record->n_ids;
+    if (live->n_close == 0)
+        return COP_OK;
     if (!cop__live_fits(engine, record->branch, live->n_close))
         return COP_OK;
     COP_TRY(cop__live_append(live, record, live->close_ids, live->n_close, COP_LIVE_GIVEN));
@@ -140,13 +195,14 @@ static cop_status close_path(cop_live *live, cop_engine *engine, cop_live_record
 
 cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                                  cop_stop stop) {
-    if (!live->options.join_policy.keep_partial) {
+    if (!live->policy.keep_partial) {
         mark_ended(live, record, stop);
         record->dropped = true;
         return cop_engine_end(engine, record->branch,
                               stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
     }
-    if (record->n_children == 0) /* one that waits for its own block has no row to go on from */
+    /* One that waits for its own block, or for a probe, has no row to go on from. */
+    if (record->n_children == 0 && !cop__live_rule_waits(live, record))
         COP_TRY(close_path(live, engine, record));
     mark_ended(live, record, stop);
     if (live->options.dialect->join != COP_JOIN_STITCH) /* there only what has KV can stay */
@@ -175,150 +231,37 @@ cop_status cop__live_cancel_paths(cop_live *live, cop_engine *engine) {
     return COP_OK;
 }
 
+/* A path that ran on past its limit has no more than that of its own; true: its end is gone. */
+static bool cut_path(const cop_live *live, cop_live_record *record) {
+    const cop_dialect *d = live->options.dialect;
+    uint32_t most = record->n_header + d->max_path_tokens;
+    bool cut = d->limit_cuts_after && record->n_ids > most;
+    while (cut && record->n_ids > most)
+        record->bytes -=
+            cop_tokenizer_bytes(live->options.tokenizer, record->ids[--record->n_ids]).bytes;
+    return cut;
+}
+
 cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                               bool closed, cop_stop stop) {
-    const cop_join_policy *policy = &live->options.join_policy;
+    cop_path_end rule = live->options.dialect->path_end;
+    if (cut_path(live, record)) { /* its text alone is joined: the KV holds what was cut */
+        COP_TRY(cop__live_append(live, record, live->close_ids, live->n_close, COP_LIVE_GIVEN));
+        closed = true;
+    }
     if (!closed) {
-        if (live->options.dialect->path_end == COP_PATH_END_ENDS_RUN) {
+        if (rule == COP_PATH_END_ENDS_RUN) {
             mark_ended(live, record, stop);
             return cop__live_end_sample(live, engine, record->sample, COP_STOP_PATH);
         }
+        record->cut = rule == COP_PATH_END_ENDS_RUN_AFTER_MERGE;
         COP_TRY(close_path(live, engine, record));
     }
     cop_live_record *parent = &live->records[record->parent];
     mark_ended(live, record, stop);
-    if (!policy->success_only || cop__live_says_success(live, record))
+    if (!live->policy.success_only || cop__live_says_success(live, record))
         parent->n_finished++;
-    if (policy->quorum && parent->n_finished >= policy->quorum)
+    if (parent->quorum && parent->n_finished >= parent->quorum)
         COP_TRY(cancel_siblings(live, engine, parent, record));
     return cop_engine_end(engine, record->branch, COP_END_DONE);
-}
-
-/* ---- joining ---- */
-
-/* What a child returns: from its first reply text to before its closing tag. */
-static const char *reply_of(const cop_live *live, const cop_live_record *child, size_t *length) {
-    const cop_dialect *d = live->options.dialect;
-    const char *text = child->text + child->header_bytes, *from = NULL;
-    size_t bytes = child->bytes - child->header_bytes;
-    const cop_tag *close = &d->close[COP_EL_PATH];
-    bool cancelled = child->stop == COP_STOP_CANCELLED || child->stop == COP_STOP_CONFIDENCE;
-    if (close->bytes && bytes >= close->bytes &&
-        memcmp(text + bytes - close->bytes, close->text, close->bytes) == 0)
-        bytes -= close->bytes;
-    for (uint32_t i = 0; i < d->n_reply_from && !cancelled; i++) {
-        const char *found = find_text(text, bytes, &d->reply_from[i]);
-        if (found && (!from || found < from))
-            from = found;
-    }
-    *length = from ? bytes - (size_t)(from - text) : strlen(d->reply_otherwise);
-    return from ? from : d->reply_otherwise;
-}
-
-static cop_status append_reply(cop_live *live, cop_live_record *parent,
-                               const cop_live_record *child) {
-    size_t bytes;
-    const char *reply = reply_of(live, child, &bytes);
-    COP_TRY(cop__live_encode(live, reply, bytes, false));
-    return cop__live_append(live, parent, live->scratch.data, (uint32_t)live->scratch.count,
-                            COP_LIVE_GIVEN);
-}
-
-static cop_status append_children(cop_live *live, cop_live_record *parent) {
-    bool message = live->options.dialect->join == COP_JOIN_MESSAGE;
-    for (uint32_t i = 0; i < parent->n_children; i++) {
-        const cop_live_record *child = &live->records[parent->first_child + i];
-        if (message)
-            COP_TRY(append_reply(live, parent, child));
-        else if (!child->dropped)
-            COP_TRY(cop__live_append(live, parent, child->ids, child->n_ids, COP_LIVE_QUIET));
-    }
-    return COP_OK;
-}
-
-/* Whether the children's text, or what they return, and what the join adds still fit, in positions
- * and in memory. */
-static cop_status join_fits(cop_live *live, const cop_engine *engine, const cop_live_record *parent,
-                            bool *fits) {
-    uint64_t ids = live->n_join, text = strlen(live->options.dialect->join_prompt);
-    for (uint32_t i = 0; i < parent->n_children; i++) {
-        const cop_live_record *child = &live->records[parent->first_child + i];
-        size_t bytes = child->dropped ? 0 : child->bytes;
-        uint64_t n = child->dropped ? 0 : child->n_ids;
-        if (live->options.dialect->join == COP_JOIN_MESSAGE) {
-            const char *reply = reply_of(live, child, &bytes);
-            COP_TRY(cop__live_encode(live, reply, bytes, false));
-            n = live->scratch.count;
-        }
-        ids += n;
-        text += bytes;
-    }
-    *fits = cop__live_fits(engine, parent->branch, ids) && ids <= live->max_ids - parent->n_ids &&
-            text <= live->max_bytes - parent->bytes;
-    return COP_OK;
-}
-
-/* With reuse, what of the first path's text was computed there stays, unless that is all that the
- * parent is given: it needs a row to sample from. A path that was cut while it waited for a block
- * of its own holds that block's text, which was not computed. */
-static uint32_t reused_ids(const cop_live *live, const cop_engine *engine,
-                           const cop_live_record *parent, uint32_t given) {
-    const cop_dialect *d = live->options.dialect;
-    const cop_live_record *first = &live->records[parent->first_child];
-    if (d->join != COP_JOIN_REPREFILL || d->reuse != COP_REUSE_LONGEST_PREFIX || first->dropped)
-        return 0;
-    uint32_t computed = cop_engine_branch(engine, first->branch).next_position -
-                        cop_engine_branch(engine, parent->branch).next_position;
-    return computed < given + live->n_join ? computed : 0;
-}
-
-cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch) {
-    cop_live *live = (cop_live *)driver;
-    uint32_t id = cop_engine_branch(engine, branch).data;
-    if (id == UINT32_MAX)
-        return cop_engine_end(engine, branch, COP_END_DONE);
-    cop_live_record *parent = &live->records[id];
-    const cop_dialect *d = live->options.dialect;
-    bool fits;
-    COP_TRY(join_fits(live, engine, parent, &fits));
-    if (!fits)
-        return cop__live_end_sample(live, engine, parent->sample, COP_STOP_LENGTH);
-    uint32_t first = parent->n_ids, paths = parent->n_children;
-    cop__live_hear(live, COP_LIVE_JOIN, parent);
-    COP_TRY(append_children(live, parent));
-    uint32_t kept = reused_ids(live, engine, parent, parent->n_ids - first);
-    parent->n_children = 0;
-    cop_parser_join(&parent->parser, paths);
-    if (d->join == COP_JOIN_STITCH)
-        COP_TRY(
-            cop_engine_join_stitch(engine, branch, d->positions == COP_POSITIONS_EQUAL_START_MAX));
-    else
-        COP_TRY(cop_engine_join_text(engine, branch, kept > 0));
-    uint32_t text = parent->n_ids;
-    COP_TRY(cop__live_append(live, parent, live->join_ids, live->n_join, COP_LIVE_GIVEN));
-    parent->turn_begin = parent->bytes;
-    if (d->join == COP_JOIN_REPREFILL)
-        COP_TRY(cop_engine_feed(engine, branch, parent->ids + first + kept, text - first - kept,
-                                COP_FEED_AGAIN));
-    uint32_t from = d->join == COP_JOIN_MESSAGE ? first : text;
-    COP_TRY(
-        cop_engine_feed(engine, branch, parent->ids + from, parent->n_ids - from, COP_FEED_JOIN));
-    bool nothing = d->join != COP_JOIN_STITCH && parent->n_ids == first;
-    if (nothing) /* every path was dropped and the dialect adds nothing: no row to go on from */
-        return cop__live_end_sample(live, engine, parent->sample, COP_STOP_CANCELLED);
-    return COP_OK;
-}
-
-cop_status cop__live_gather(cop_live *live, cop_live_record *record) {
-    uint32_t n = record->n_children;
-    for (uint32_t i = 0; i < n; i++) {
-        cop_live_record *child = &live->records[record->first_child + i];
-        COP_TRY(cop__live_gather(live, child));
-        bool fits = child->n_ids <= live->max_ids - record->n_ids &&
-                    child->bytes <= live->max_bytes - record->bytes;
-        if (!child->dropped && fits)
-            COP_TRY(cop__live_append(live, record, child->ids, child->n_ids, COP_LIVE_QUIET));
-    }
-    record->n_children = 0;
-    return COP_OK;
 }

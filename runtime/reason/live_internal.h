@@ -1,7 +1,12 @@
 /* What the live driver's own files share. Nothing else includes this.
  *
- * driver_live.c  the driver's life, what is read from it, and a token as it is taken
- * live_block.c   blocks: paths are opened, end by themselves or by a rule, and are joined
+ * driver_live.c  the driver's life, and what is read from it
+ * live_token.c   a token as it is asked for and taken: its text, its tags, its limits
+ * live_trigger.c whether and how a tag or an end of text forks: items, refusals, budgets
+ * live_block.c   blocks: paths are opened, and end by themselves or by a rule
+ * live_rule.c    a rule is told what happens, and obeyed; its probes
+ * live_join.c    what the parent goes on with
+ * live_retext.c  dialects whose every call encodes the whole text again
  */
 #pragma once
 
@@ -13,6 +18,7 @@ enum {
     COP_LIVE_PATH_TEXT_BYTES = 64,
     COP_LIVE_HEADER_BYTES = 512,
     COP_LIVE_ENCODE_BYTES = 8192, /* longest cut token that can be encoded */
+    COP_LIVE_CALL_IDS = 1024,     /* of a path's call, where they are not those of its header */
     COP_LIVE_SPARE_IDS = 64,      /* kept free for what one token and a path's end may add, */
     COP_LIVE_SPARE_BYTES = 1024,  /* in tokens and in bytes */
 };
@@ -20,6 +26,23 @@ enum {
 typedef struct cop_live_item { /* an item of the open plan: where its text stands */
     size_t begin, bytes;
 } cop_live_item;
+
+/* What a token calls for. */
+typedef enum cop_live_action {
+    COP_ACT_NONE,
+    COP_ACT_FORK,
+    COP_ACT_REFUSED,    /* ends the run */
+    COP_ACT_BRANCH_END, /* a fork that may not be taken ends the branch alone */
+    COP_ACT_PATH_END,
+    COP_ACT_LIMIT, /* the dialect's own: steps, or its last block */
+    COP_ACT_STRAY, /* a path's closing tag that ends the run */
+} cop_live_action;
+
+/* A tag was said, and the original samples some tokens more before it acts. */
+typedef struct cop_live_pending {
+    cop_live_action action; /* NONE: nothing is pending */
+    uint32_t keep, drop, items;
+} cop_live_pending;
 
 typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_branch branch;
@@ -31,8 +54,11 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_parser parser;
     uint32_t closes_at;         /* blocks open where its own closing tag may stand */
     uint32_t ill_formed_before; /* tags that the parent's text had got wrong at the fork */
-    int32_t *ids;               /* [max_ids] */
+    uint32_t max_ids;           /* one more is kept free for an end token */
+    size_t max_bytes;
+    int32_t *ids; /* [max_ids + 1] */
     uint32_t n_ids, n_header;
+    int32_t *call; /* [COP_LIVE_CALL_IDS], live_retext.c */
     char *text;
     size_t bytes, header_bytes;
     size_t turn_begin;                /* of the text since its last join */
@@ -41,12 +67,22 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     uint32_t n_finished;              /* of these: as the join policy counts them */
     cop_live_item *items;             /* [max_branches] of the plan being written */
     uint32_t n_items;
+    uint32_t quorum;      /* of that block */
+    uint32_t turn_ids;    /* ids at the begin of its turn */
+    uint32_t siblings;    /* paths of its own block, itself included */
+    uint64_t base_ids;    /* what it began with, behind the prompt */
+    uint32_t ended_order; /* among its sample's paths, from 1 */
+    uint32_t kept_ids;    /* of a parent: what its KV holds, of ids (live_retext.c) */
+    cop_live_pending pending;
     bool dropped; /* cancelled, and its text with it */
+    bool cut;     /* it ended otherwise than by its tag, and the dialect ends the run for that */
     cop_stop stop;
     cop_confidence confidence;
     double *ring;
     cop_logit_bias bias[2];
 } cop_live_record;
+
+typedef struct cop__live_rule cop__live_rule;
 
 struct cop_live {
     cop_driver driver;
@@ -57,14 +93,21 @@ struct cop_live {
     cop_live_sample *samples;
     cop_branch *children; /* scratch of a fork */
     cop_branch root;
-    uint32_t max_ids; /* one more is kept free for an end token */
+    uint32_t max_ids; /* of a record that may hold a whole block of its own, the largest */
     size_t max_bytes;
     uint64_t generated;
     bool spent;                    /* the budget is used up */
     int32_t *join_ids, *close_ids; /* the dialect's join text and path close, encoded */
     uint32_t n_join, n_close;
-    cop_encoder *encoder; /* for headers, replies and cut tokens, with its own memory */
-    size_t encode_bytes;  /* the longest text that it takes */
+    int32_t *after_fork_ids, *join_cut_ids, *join_close_ids;
+    uint32_t n_after_fork, n_join_cut, n_join_close;
+    cop_join_policy policy; /* the caller's, else the dialect's */
+    double quorum_ratio;
+    cop_buffer prompt_text; /* of a dialect whose calls encode the whole text again */
+    cop_token_ids again;    /* their ids */
+    cop_encoder *encoder;   /* for headers, replies and cut tokens, with its own memory */
+    size_t encode_bytes;    /* the longest text that it takes */
+    cop__live_rule *rule;   /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -80,20 +123,74 @@ cop_status cop__live_encode(cop_live *live, const char *text, size_t bytes, bool
 cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sample, cop_stop stop);
 bool cop__live_fits(const cop_engine *engine, cop_branch branch, uint64_t tokens);
 
+bool cop__live_in_join(const cop_live_record *record);
+
+/* live_token.c */
+void cop__live_request(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                       cop_sample_request *request);
+bool cop__live_request_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
+                             cop_sample_request *request);
+cop_status cop__live_token(cop_driver *driver, cop_engine *engine, cop_branch branch,
+                           const cop_sample *sampled);
+cop_status cop__live_finish_sample(cop_live *live, cop_engine *engine, uint32_t sample,
+                                   cop_stop stop);
+
+/* live_trigger.c */
+/* Room that the dialect's budget leaves the branch when `more` tokens join what it holds. */
+bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
+                        const cop_live_record *record, uint32_t more, uint32_t margin);
+/* A tag at `at` bytes of `text`, which follow the record's own, may fork. */
+cop_status cop__live_consider(cop_live *live, const cop_engine *engine, cop_live_record *record,
+                              const char *text, size_t at, uint32_t listed, cop_live_action *action,
+                              uint32_t *items);
+bool cop__live_is_last_block(const cop_live *live, const cop_live_sample *sample);
+/* Whether an end of text forks. */
+bool cop__live_end_forks(cop_live *live, const cop_engine *engine, cop_live_record *record,
+                         uint32_t *items);
+
 /* live_block.c */
 bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t items);
 cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *parent,
                           uint32_t items);
+/* A header or joined header of path `index`: at most COP_LIVE_HEADER_BYTES. */
+cop_status cop__live_header(const cop_live *live, const cop_live_record *parent, uint32_t index,
+                            const char *pattern, char *out, size_t *bytes);
+const char *cop__live_find_text(const char *text, size_t bytes, const cop_tag *tag);
 /* A path has ended: `closed` by its own tag, or by its end of text or its limit (`stop`). */
 cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                               bool closed, cop_stop stop);
 cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                                  cop_stop stop);
 cop_status cop__live_cancel_paths(cop_live *live, cop_engine *engine);
+
+/* live_join.c */
 cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch);
 /* The paths that are open below a record that ends are over with it. */
 void cop__live_mark_below(cop_live *live, const cop_live_record *record, cop_stop stop);
 bool cop__live_says_success(const cop_live *live, const cop_live_record *record);
 /* Text of paths that are still open goes behind their parent's, so that nothing said is lost. */
 cop_status cop__live_gather(cop_live *live, cop_live_record *record);
+
+/* live_retext.c */
+cop_status cop__live_retext_reset(cop_live *live);
+/* Takes back what the parent's KV holds and the paths' calls have otherwise. */
+cop_status cop__live_retext_fork(cop_live *live, cop_engine *engine, cop_live_record *parent);
+/* What path `record` is fed: its call's ids behind those that its parent keeps. */
+cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                 const cop_live_record *parent);
+/* What the parent is fed behind a block: all that its KV does not hold, of its text as it is now.
+ */
+cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_record *parent);
+
+/* live_rule.c; all but create do nothing where there is no rule */
+cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */
+cop_status cop__live_rule_reset(cop_live *live);
+uint32_t cop__live_rule_extra(const cop_live *live); /* probes that start with the samples */
+/* Feeds the record's ids from `first` on, unless a probe comes first. `plain`: the token called for
+ * nothing else. */
+cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_record *record,
+                               uint32_t first, bool plain);
+/* The record's text is complete: its rule hears of the end. */
+void cop__live_rule_ended(cop_live *live, cop_live_record *record, cop_stop stop);
+bool cop__live_rule_waits(const cop_live *live, const cop_live_record *record); /* for a probe */

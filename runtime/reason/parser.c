@@ -20,10 +20,11 @@ static bool implies_plan(const cop_dialect *dialect) {
     return dialect->open[COP_EL_PLAN].bytes == 0 && dialect->close[COP_EL_PLAN].bytes > 0;
 }
 
-/* What an element begins with in the text: an implied one with its first item. */
+/* What an element begins with in the text: an implied one with its plan or its first item. */
 static const char *open_text(const cop_parser *parser, cop_element element) {
-    bool implied = element == COP_EL_BLOCK || element == COP_EL_PLAN;
-    if (implied && parser->dialect->open[element].bytes == 0)
+    if (element == COP_EL_BLOCK && parser->dialect->open[element].bytes == 0)
+        element = COP_EL_PLAN;
+    if (element == COP_EL_PLAN && parser->dialect->open[element].bytes == 0)
         element = COP_EL_ITEM;
     return parser->dialect->open[element].text;
 }
@@ -32,6 +33,8 @@ static const char *open_text(const cop_parser *parser, cop_element element) {
 static const char *close_text(const cop_parser *parser, cop_element element) {
     if (element == COP_EL_ITEM && parser->dialect->close[element].bytes == 0)
         element = COP_EL_PLAN;
+    if (element == COP_EL_BLOCK && parser->dialect->close[element].bytes == 0)
+        element = COP_EL_JOIN;
     return parser->dialect->close[element].text;
 }
 
@@ -60,6 +63,11 @@ static cop_status refuse(cop_parser *parser, uint32_t tag_bytes, const char *pro
     }
     return COP_FAIL(COP_ERR_FORMAT, "line %" PRIu64 ", byte %" PRIu64 ": %s", parser->line,
                     parser->fed - tag_bytes, problem);
+}
+
+/* Where equal numbers are dropped, an item may be without its path. */
+static bool each_has_path(const cop_parser *parser) {
+    return parser->dialect->duplicates != COP_DUPLICATES_DROP;
 }
 
 static bool path_may_stand(const cop_parser *parser) {
@@ -97,8 +105,10 @@ static bool may_open(const cop_parser *parser, cop_element element) {
     case COP_EL_PATH:
         return path_may_stand(parser);
     case COP_EL_JOIN:
+        if (parser->dialect->join_outside)
+            return parser->block_closed && in != COP_EL_BLOCK;
         return in == COP_EL_BLOCK && parser->paths[d] > 0 && !(parser->joined >> d & 1) &&
-               !(parser->strict && parser->paths[d] < parser->items[d]);
+               !(parser->strict && parser->paths[d] < parser->items[d] && each_has_path(parser));
     case COP_EL_COUNT:
         break;
     }
@@ -187,7 +197,7 @@ static void open_element(cop_parser *parser, cop_element element, uint32_t tag_b
         parser->items[d]++;
     } else if (element == COP_EL_PATH) {
         parser->paths[d]++;
-    } else if (element == COP_EL_JOIN) {
+    } else if (element == COP_EL_JOIN && !parser->dialect->join_outside) {
         parser->joined |= 1u << d;
     } else if (element == COP_EL_ROOT) {
         parser->root_seen = true;
@@ -207,7 +217,8 @@ static void explain_close(const cop_parser *parser, cop_element element, char *t
     if (parser->paths[d] == 0)
         snprintf(text, bytes, "the %s of line %" PRIu64 " has no %s; add its paths, or remove it",
                  block, line, open_text(parser, COP_EL_PATH));
-    else if (parser->dialect->open[COP_EL_ITEM].bytes && parser->paths[d] != parser->items[d])
+    else if (parser->dialect->open[COP_EL_ITEM].bytes && parser->paths[d] != parser->items[d] &&
+             each_has_path(parser))
         snprintf(text, bytes,
                  "the %s of line %" PRIu64 " lists %u %s and has %u %s: each listed one needs its "
                  "path",
@@ -220,6 +231,8 @@ static void close_element(cop_parser *parser, cop_element element) {
     if (element == COP_EL_BLOCK)
         parser->depth--;
     parser->number_state = NUMBER_NONE;
+    if (element == COP_EL_JOIN && parser->dialect->close[COP_EL_BLOCK].bytes == 0)
+        close_element(parser, COP_EL_BLOCK);
 }
 
 /* Opens and closes what the dialect has no tags for and the tag that was found implies. */
@@ -230,11 +243,11 @@ static void imply(cop_parser *parser, cop_element element, bool closing) {
     if ((next_item || plan_ends) && innermost(parser) == COP_EL_ITEM &&
         d->close[COP_EL_ITEM].bytes == 0)
         close_element(parser, COP_EL_ITEM);
-    if (!next_item)
-        return;
-    if (implies_block(d) && block_may_stand(parser))
-        open_element(parser, COP_EL_BLOCK, d->open[COP_EL_ITEM].bytes);
-    if (implies_plan(d) && may_open(parser, COP_EL_PLAN))
+    bool next_plan = element == COP_EL_PLAN && !closing;
+    if (implies_block(d) && (d->open[COP_EL_PLAN].bytes ? next_plan : next_item) &&
+        block_may_stand(parser))
+        open_element(parser, COP_EL_BLOCK, d->open[element].bytes);
+    if (next_item && implies_plan(d) && may_open(parser, COP_EL_PLAN))
         open_element(parser, COP_EL_PLAN, d->open[COP_EL_ITEM].bytes);
 }
 
@@ -280,6 +293,15 @@ static uint32_t find_tag(const cop_parser *parser, cop_element *element, bool *c
         longest = bytes;
         *element = (cop_element)(i / 2);
         *closing = i % 2 != 0;
+    }
+    for (uint32_t i = 0; i < parser->dialect->n_plan_ends; i++) {
+        const cop_tag *tag = &parser->dialect->plan_ends[i];
+        if (tag->bytes <= longest || tag->bytes > parser->n_tail ||
+            memcmp(end - tag->bytes, tag->text, tag->bytes) != 0)
+            continue;
+        longest = tag->bytes;
+        *element = COP_EL_PLAN;
+        *closing = true;
     }
     return longest;
 }
@@ -327,7 +349,9 @@ cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, s
         *used = i + 1;
         push_tail(parser, text[i]);
         parser->fed++;
-        if (parser->strict && parser->number_state != NUMBER_NONE)
+        /* Numbers that an expression finds are the system's own. */
+        if (parser->strict && parser->number_state != NUMBER_NONE &&
+            !parser->dialect->items_pattern)
             COP_TRY(check_number(parser, text[i]));
         if (text[i] == '\n')
             parser->line++;
@@ -339,8 +363,12 @@ cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, s
         /* Tags do not overlap: the next one begins behind this one. */
         parser->n_tail = 0;
         COP_TRY(take_tag(parser, element, closing, tag_bytes, found));
-        if (!*found)
+        bool stray = !*found;
+        if (stray && !parser->report_stray)
             continue;
+        if (!stray)
+            parser->block_closed = closing && element == COP_EL_BLOCK;
+        *found = true;
         unsigned d = parser->depth ? parser->depth - 1u : 0;
         *event = (cop_tag_event){.element = element,
                                  .closing = closing,
@@ -348,7 +376,8 @@ cop_status cop_parser_feed(cop_parser *parser, const char *text, size_t bytes, s
                                  .tag_bytes = tag_bytes,
                                  .depth = parser->depth,
                                  .items = parser->depth ? parser->items[d] : 0,
-                                 .paths = parser->depth ? parser->paths[d] : 0};
+                                 .paths = parser->depth ? parser->paths[d] : 0,
+                                 .stray = stray};
         return COP_OK;
     }
     *used = bytes;
@@ -380,6 +409,25 @@ static void feed_own(cop_parser *parser, const char *text, size_t bytes) {
     }
     parser->strict = strict;
     parser->number_state = NUMBER_NONE;
+}
+
+bool cop_parser_plan(cop_parser *parser, uint32_t items) {
+    cop_element in = innermost(parser);
+    while (in == COP_EL_ITEM || in == COP_EL_PLAN || in == COP_EL_JOIN) {
+        close_element(parser, in);
+        in = innermost(parser);
+    }
+    if (in != COP_EL_BLOCK) {
+        if (!block_may_stand(parser))
+            return false;
+        open_element(parser, COP_EL_BLOCK, 0);
+    }
+    unsigned d = parser->depth - 1u;
+    parser->items[d] = (uint16_t)(items < COUNT_MAX ? items : COUNT_MAX);
+    parser->paths[d] = 0;
+    parser->joined &= ~(1u << d);
+    parser->block_closed = false;
+    return true;
 }
 
 cop_parser cop_parser_fork(const cop_parser *parent, uint32_t index) {

@@ -6,10 +6,16 @@
  * Strict mode (import) refuses what a transcript must not hold: a closing tag that closes nothing,
  * a path without an item, an unclosed element at the end, more or fewer paths than items, a block
  * without paths, a second root or conclusion, an item or path number ("2:", nested "1.2:") whose
- * last component is not the element's place in its block, where it is a number at all. Messages say
- * line and byte offset; the caller adds the file. Lenient mode (live) ignores tags that cannot
- * stand where they are and counts them in `ill_formed`. A block may stand outside everything, in
- * the root or, where the dialect nests, in a path.
+ * last component is not the element's place in its block, where it is a number at all; but where an
+ * expression finds the items, numbers are the system's own, and where equal ones are dropped an
+ * item may be without a path. Messages say line and byte offset; the caller adds the file. Lenient
+ * mode (live) ignores tags that cannot stand where they are and counts them in `ill_formed`. A
+ * block may stand outside everything, in the root or, where the dialect nests, in a path.
+ *
+ * A block without an opening tag begins with its plan or, where that has none either, with its
+ * first item; one without a closing tag ends with its conclusion. A conclusion may stand behind its
+ * block
+ * (`join_outside`): then it is the next tag.
  */
 #pragma once
 
@@ -30,6 +36,7 @@ typedef struct cop_tag_event {
     uint32_t depth; /* blocks open after the event */
     uint32_t items; /* items of the innermost open block so far */
     uint32_t paths; /* paths of it so far */
+    bool stray; /* lenient mode, `report_stray`: the tag cannot stand here and was passed over */
 } cop_tag_event;
 
 typedef struct cop_parser {
@@ -38,6 +45,8 @@ typedef struct cop_parser {
     uint64_t fed;
     uint64_t line; /* of the next byte, from 1 */
     uint32_t ill_formed;
+    bool report_stray; /* lenient: tags that were passed over are found as well */
+    bool block_closed; /* by the last tag: a conclusion outside may follow */
     bool root_seen, block_seen;
     uint8_t n_open;                            /* open elements, innermost last */
     uint8_t open[COP_PARSER_OPEN_MAX];         /* cop_element */
@@ -53,6 +62,11 @@ typedef struct cop_parser {
 } cop_parser;
 
 void cop_parser_init(cop_parser *parser, const cop_dialect *dialect, bool strict);
+
+/* The branch's plan ends here and lists `items`, whatever its tags said: what is open of a block's
+ * plan is closed, a block that is open begins anew, and where none is, one is opened. False: none
+ * may stand here. */
+bool cop_parser_plan(cop_parser *parser, uint32_t items);
 
 /* The parser of a child: as if its parent's text had gone on with branch_prompt of path `index`
  * (from 0), without its item's text, which holds no tags. The parent's own state, which stands

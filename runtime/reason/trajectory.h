@@ -13,8 +13,9 @@
  * optional
  *          {"block": [[PIECE, ..], [PIECE, ..]]}
  * "forced" pieces are prefilled under fork rules and decoded when flattened: a path's header
- * ("\n<Path>\n1:") and the join's text ("\n<Conclusion>"). Counts only: "n" without "text" and
- * "ids". Unknown keys are errors; so are counts that disagree with the tree.
+ * ("\n<Path>\n1:"), what the parent is given before a block, and the join's text
+ * ("\n<Conclusion>"). Counts only: "n" without "text" and "ids". Unknown keys are errors; so are
+ * counts that disagree with the tree.
  */
 #pragma once
 

@@ -4,6 +4,7 @@
 #include "reason/trajectory.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "reason/parser.h"
@@ -40,6 +41,9 @@ static size_t next_start(const builder *b) {
     if (b->next == b->n_marks)
         return b->bytes;
     size_t start = b->marks[b->next].start;
+    /* Where the parent is given text before its paths, none of it is a path's own. */
+    if (b->dialect->after_fork && next_is(b, COP_EL_PATH, false))
+        return start;
     return start > b->at && b->text[start - 1] == '\n' ? start - 1 : start;
 }
 
@@ -94,16 +98,30 @@ static cop_status add_join(builder *b, cop__piece_list *list) {
     return COP_OK;
 }
 
+/* The text before a block's first path; what the dialect gives there as a piece of its own. */
+static cop_status add_before_paths(builder *b, cop__piece_list *list) {
+    const char *given = b->dialect->after_fork;
+    size_t start = next_start(b), bytes = given ? strlen(given) : 0;
+    if (bytes == 0 || start - b->at < bytes || memcmp(b->text + start - bytes, given, bytes) != 0)
+        return add_until(b, list, start, COP_FORCED_NOT);
+    COP_TRY(add_until(b, list, start - bytes, COP_FORCED_NOT));
+    return add_until(b, list, start, COP_FORCED_BRANCH);
+}
+
 static cop_status add_pieces(builder *b, cop__piece_list *list, bool is_path) {
     while (b->next < b->n_marks) {
         if (next_is(b, COP_EL_PATH, false)) {
             cop_piece block;
-            COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
+            COP_TRY(add_before_paths(b, list));
             COP_TRY(build_block(b, &block));
             COP_TRY(cop__piece_list_add(list, block));
             COP_TRY(add_join(b, list));
         } else if (is_path && next_is(b, COP_EL_PATH, true)) {
             COP_TRY(add_tag(b, list, COP_FORCED_NOT));
+            /* The token behind a path's end is its own where the original keeps one. */
+            if (b->dialect->path_keep && b->at < b->bytes && b->text[b->at] == '\n' &&
+                (b->next == b->n_marks || b->marks[b->next].start > b->at))
+                COP_TRY(add_until(b, list, b->at + 1, COP_FORCED_NOT));
             /* Text between two paths belongs to none of them; the earlier one keeps it. */
             if (next_is(b, COP_EL_PATH, false))
                 COP_TRY(add_until(b, list, next_start(b), COP_FORCED_NOT));
@@ -133,28 +151,60 @@ static const char *find_item(const builder *b, size_t path, uint32_t index, size
     return "";
 }
 
-static cop_status build_path(builder *b, const char *item, size_t item_bytes, cop_stream *out) {
-    /* However long the item is: nothing was refused here, as live decoding might have. */
-    size_t capacity = BRANCH_PROMPT_BYTES +
-                      strlen(b->dialect->branch_prompt) / ITEM_MARK_BYTES * item_bytes,
-           bytes;
-    char *prompt = cop_calloc(capacity, 1);
-    bool added;
+/* The digits and dots behind the next tag: a number that is the system's own. 0: none. */
+static size_t recorded_number(const builder *b, char *out, size_t capacity) {
+    size_t at = b->marks[b->next].end, n = 0;
+    while (at < b->bytes && (b->text[at] == '\n' || b->text[at] == ' '))
+        at++;
+    while (at + n < b->bytes && n < capacity &&
+           (b->text[at + n] == '.' || (b->text[at + n] >= '0' && b->text[at + n] <= '9')))
+        n++;
+    memcpy(out, b->text + at, n);
+    return n;
+}
+
+/* The path's header, in one of the forms that the dialect writes; its tag alone where the record
+ * has it otherwise. */
+static cop_status add_header(builder *b, cop__piece_list *list, uint32_t index, const char *item,
+                             size_t item_bytes) {
+    const cop_dialect *d = b->dialect;
+    const char *const forms[] = {d->branch_prompt, index ? d->joined_other : d->joined_first};
+    cop_status status = COP_OK;
+    bool added = false;
+    for (int i = 0; i < 2 && status == COP_OK && !added; i++) {
+        if (!forms[i])
+            continue;
+        /* However long the item is: nothing was refused here, as live decoding might have. */
+        size_t capacity = BRANCH_PROMPT_BYTES + strlen(forms[i]) / ITEM_MARK_BYTES * item_bytes,
+               bytes;
+        char number[COP_PARSER_DEPTH_MAX * 12];
+        size_t used = 0;
+        char *prompt = cop_calloc(capacity, 1);
+        if (!prompt)
+            return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a path's header");
+        size_t recorded = d->items_pattern ? recorded_number(b, number, sizeof number) : 0;
+        for (uint32_t level = 0; recorded == 0 && level < b->level; level++)
+            used += (size_t)snprintf(number + used, sizeof number - used, level ? ".%u" : "%u",
+                                     b->numbers[level]);
+        used = recorded ? recorded : used;
+        status =
+            cop_dialect_header(forms[i], number, used, item, item_bytes, prompt, capacity, &bytes);
+        if (status == COP_OK)
+            status = add_prompt(b, list, prompt, COP_EL_PATH, COP_FORCED_BRANCH, &added);
+        cop_free(prompt);
+    }
+    return status != COP_OK || added ? status : add_tag(b, list, COP_FORCED_BRANCH);
+}
+
+static cop_status build_path(builder *b, uint32_t index, const char *item, size_t item_bytes,
+                             cop_stream *out) {
     cop__piece_list list = {0};
-    if (!prompt)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a path's header");
-    cop_status status = cop_dialect_branch_prompt(b->dialect, b->numbers, b->level, item,
-                                                  item_bytes, prompt, capacity, &bytes);
-    if (status == COP_OK)
-        status = add_prompt(b, &list, prompt, COP_EL_PATH, COP_FORCED_BRANCH, &added);
-    if (status == COP_OK && !added)
-        status = add_tag(b, &list, COP_FORCED_BRANCH);
+    cop_status status = add_header(b, &list, index, item, item_bytes);
     if (status == COP_OK)
         status = add_pieces(b, &list, true);
     if (status == COP_OK)
         status = cop__piece_list_finish(&list, b->arena, out);
     cop_free(list.pieces);
-    cop_free(prompt);
     return status;
 }
 
@@ -176,7 +226,8 @@ static cop_status build_block(builder *b, cop_piece *out) {
         size_t item_bytes;
         const char *item = find_item(b, first, n, &item_bytes);
         if (status == COP_OK)
-            status = build_path(b, item, item_bytes, &paths[n++]);
+            status = build_path(b, n, item, item_bytes, &paths[n]);
+        n += status == COP_OK;
     }
     b->level--;
     block->n_paths = n;

@@ -115,6 +115,13 @@ static cop_status read_block(reader *r, const cop_json *json, cop_piece *piece) 
     return COP_OK;
 }
 
+static bool next_is_block(const cop_json *array, size_t i) {
+    if (i + 1 >= cop_json_count(array))
+        return false;
+    cop_json next = cop_json_at(array, i + 1);
+    return json_is_object(next.value) && cop_json_has(&next, "block");
+}
+
 static cop_status read_stream(reader *r, const cop_json *array, bool is_path, cop_stream *out) {
     size_t n = cop_json_count(array);
     bool block_seen = false;
@@ -137,8 +144,10 @@ static cop_status read_stream(reader *r, const cop_json *array, bool is_path, co
             continue;
         }
         COP_TRY(read_plain(r, &item, piece));
-        if (piece->forced == COP_FORCED_BRANCH && !(is_path && i == 0))
-            return cop_json_fail(&item, "forced", "is \"branch\": only a path's first piece is");
+        if (piece->forced == COP_FORCED_BRANCH && !(is_path && i == 0) && !next_is_block(array, i))
+            return cop_json_fail(&item, "forced",
+                                 "is \"branch\": only a path's first piece is, or the last one "
+                                 "before a block");
         if (piece->forced == COP_FORCED_JOIN && !block_seen)
             return cop_json_fail(&item, "forced", "is \"join\" with no block before it");
     }

@@ -1,0 +1,25 @@
+/* A regular expression of a dialect (PCRE2, bytes), with the memory of one match: one thread at a
+ * time. Matching gives up, as if nothing matched, where an expression needs unreasonable work. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct cop_pattern cop_pattern;
+
+typedef struct cop_span {
+    size_t begin, bytes;
+} cop_span;
+
+/* ERR_CONFIG with PCRE2's words and the byte where it fails. */
+cop_status cop_pattern_create(const char *expression, cop_pattern **out);
+void cop_pattern_destroy(cop_pattern *pattern);
+uint32_t cop_pattern_groups(const cop_pattern *pattern);
+
+/* The first match at or after *at: `group` is its group 1 (empty where that did not take part), and
+ * *at moves behind it, by one byte at least. */
+bool cop_pattern_next(cop_pattern *pattern, const char *text, size_t bytes, size_t *at,
+                      cop_span *group);
