@@ -235,14 +235,17 @@ static void replay_request(cop_driver *driver, const cop_engine *engine, cop_bra
         force(r, op, s->at, request);
 }
 
-/* Where the text ends the guess is wrong, and is taken back. */
+/* The token after the next one, which may begin another piece of text. Where the text ends, or goes
+ * on with what is not generated, the guess is wrong, and is taken back. */
 static bool replay_request_ahead(cop_driver *driver, const cop_engine *engine, cop_branch branch,
                                  cop_sample_request *request) {
     cop_replay *r = (cop_replay *)driver;
     replay_stream *s = &r->streams[cop_engine_branch(engine, branch).data];
-    const replay_op *op = current(r, s);
+    const replay_op *op = current(r, s), *end = &r->ops[s->first_op + s->n_ops];
     request->temperature = 1;
-    if (op && op->n_paths == 0 && s->at + 1 < op->end)
+    while (op && op < end && op->n_paths == 0 && s->at + 1 >= op->end)
+        op++;
+    if (op && op < end && op->n_paths == 0 && op->forced == COP_FORCED_NOT)
         force(r, op, s->at + 1, request);
     return true;
 }

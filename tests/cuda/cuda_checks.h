@@ -122,6 +122,8 @@ static run_result run(world_options options, uint32_t n_steps) {
             CHECK_OK(world_settle(w));
             world_end(w, 0);
             world_end(w, w->n - 1);
+            if (w->options.miss_turns)
+                CHECK_OK(world_miss_turn(w));
         }
     }
     if (w->ops != &cop_backend_cpu)

@@ -28,6 +28,7 @@ typedef struct world_options {
     bool forced, hints, biased;
     bool fed; /* a token is given by the script, whatever was sampled */
     bool ahead;
+    bool miss_turns; /* for cuda_checks.h: after an end the backend misses a turn of the plan */
     void (*before_take)(void); /* called before the samples of a step are taken; or NULL */
 } world_options;
 
@@ -359,4 +360,15 @@ static void world_end(world *w, uint32_t i) {
         cop_plan_slot_remove(w->plan, b->slot);
     cop_kv_release(w->kv, b->node);
     *b = w->branch[--w->n];
+}
+
+/* The plan takes a turn that the backend never hears of. */
+static inline cop_status world_miss_turn(world *w) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->n; i++)
+        if (w->branch[i].slot != UINT32_MAX)
+            w->decode_slot[n++] = w->branch[i].slot;
+    COP_TRY(cop_plan_step(w->plan, w->decode_slot, n, NULL, 0));
+    cop_plan_changes_clear(w->plan);
+    return COP_OK;
 }

@@ -208,6 +208,9 @@ static void check_everything(void) {
     o.before_take = everything_is_done;
     CHECK_EQ(run_cuda(o, 6).tokens, run(cpu, 6).tokens);
     o.before_take = NULL;
+    o.miss_turns = o.pages_ahead = true;
+    CHECK_EQ(run_cuda(o, 22).tokens, tokens);
+    o.miss_turns = o.pages_ahead = false;
     cpu.fed = o.fed = true; /* given before the samples are taken */
     const uint64_t fed = run(cpu, 14).tokens;
     CHECK_EQ(run_cuda(o, 14).tokens, fed);
@@ -258,7 +261,7 @@ static void test_every_seeded_bug_is_caught(void) {
         COP_CUDA_MUTANTS(NAMED)
 #undef NAMED
     };
-    const char *only = getenv("COPPICE_MUTANT");
+    const char *only = getenv("COPPICE_CUDA_MUTANT");
     CHECK(!finds(-1));
     for (int m = 0; m < COP__MUTANT_COUNT; m++) {
         if (only && strcmp(only, mutants[m].name) != 0)

@@ -5,7 +5,6 @@
  * row is run with its kernels too, and must send the same. Every branch says what its script says,
  * so that no result is needed. */
 #include "backend/cuda/cuda_internal.h"
-#include "base/clock.h"
 #include "cuda_emulation/cuda_emulation.h"
 #include "decode_world.h"
 #include "emulate/emulate.h"
@@ -24,21 +23,20 @@ static int drop(void *user, void *stream, emu_work *work) {
 }
 
 typedef struct figures {
-    uint64_t steps, events, bytes, quiet_steps, quiet_bytes, most;
-    uint64_t event_bytes; /* of a fork of two and an end, beyond a quiet step's */
-    double host_us;
+    uint64_t steps, pages, chunks, bytes, quiet_steps, quiet_bytes, most;
 } figures;
 
-/* Pages and chunks that the next step's tokens begin. */
-static uint64_t crossings(const world *w) {
-    uint64_t n = 0;
+/* Pages (where they are not taken ahead) and chunks that the next step's tokens begin. */
+static void count_crossings(const world *w, uint64_t *pages, uint64_t *chunks) {
+    *pages = *chunks = 0;
     for (uint32_t i = 0; i < w->n; i++) {
         const cop_node_info info = cop_kv_node(w->kv, w->branch[i].node);
         const uint32_t tokens = cop_kv_segments(w->kv)[info.segment].tokens;
-        n += tokens % w->options.page_tokens == 0;
-        n += (info.chunk_fill + tokens) % 256 == 0;
+        /* A chunk ends with the first leaf of 64 that brings it to 256 tokens. */
+        const uint32_t first = (256 - info.chunk_fill + 63) / 64 * 64;
+        *chunks += tokens >= first && (tokens - first) % 256 == 0;
+        *pages += !w->options.pages_ahead && tokens % w->options.page_tokens == 0;
     }
-    return n;
 }
 
 static uint64_t sent(const world *w) {
@@ -47,18 +45,19 @@ static uint64_t sent(const world *w) {
     return c.upload_bytes;
 }
 
-static figures measure(uint32_t n_branches, bool with_kernels, uint32_t n_steps) {
-    const uint32_t rows = n_branches + 64;
+static world *open_world(uint32_t n_branches, uint32_t prompt, bool with_kernels,
+                         bool pages_ahead) {
     const world_options options = {
         .ops = cop_backend_module(COP_BACKEND_ABI),
-        .backend = {.max_rows = rows, .products = COP_PRODUCTS_INVARIANT},
+        .backend = {.max_rows = n_branches + 256, .products = COP_PRODUCTS_INVARIANT},
         .model = {1, 64, 1, 1, 64, 64, 64, true, "BF16"},
         .n_branches = n_branches,
         .max_branches = n_branches + 8,
-        .prompt_tokens = 40,
+        .prompt_tokens = prompt,
         .page_tokens = 64,
-        .n_pages = 4 * n_branches + 64,
-        .stagger = 64, /* one branch in 64 begins a page at each step */
+        .n_pages = 6 * n_branches + 64,
+        .pages_ahead = pages_ahead,
+        .stagger = 200, /* one branch in 64 begins a page at each step, one in 200 a chunk */
         .forced = true,
         .hints = true};
     cemu_reset(&(cemu_options){.device_bytes = 4ull << 30, .allow_unwritten_copies = true});
@@ -73,58 +72,95 @@ static figures measure(uint32_t n_branches, bool with_kernels, uint32_t n_steps)
     CHECK_OK(world_fork(w, n_branches));
     for (uint32_t i = 0; i < 3; i++)
         CHECK_OK(world_step(w));
+    return w;
+}
+
+static void close_world(world *w) {
+    world_close(w);
+    CHECK_EQ(cemu_faults(CEMU_NO_FAULT), 0);
+    CHECK_TEXT(cemu_leaks(), "");
+}
+
+static figures measure(uint32_t n_branches, bool with_kernels, bool pages_ahead, uint32_t n_steps) {
+    world *w = open_world(n_branches, 100, with_kernels, pages_ahead);
     figures f = {.steps = n_steps};
-    const uint64_t begin = cop_clock_ns();
     for (uint32_t i = 0; i < n_steps; i++) {
-        /* A script lasts for 63 tokens: sent ahead as one more event. */
-        const uint64_t before = sent(w), events = crossings(w);
+        uint64_t pages, chunks;
+        count_crossings(w, &pages, &chunks);
+        const uint64_t before = sent(w);
         CHECK_OK(world_step(w));
         const uint64_t bytes = sent(w) - before;
-        f.events += events;
+        const bool quiet = pages + chunks == 0;
+        f.pages += pages, f.chunks += chunks;
         f.bytes += bytes;
-        f.quiet_steps += events == 0;
-        f.quiet_bytes += events == 0 ? bytes : 0;
+        f.quiet_steps += quiet;
+        f.quiet_bytes += quiet ? bytes : 0;
         f.most = bytes > f.most ? bytes : f.most;
     }
-    f.host_us = (double)(cop_clock_ns() - begin) / 1e3 / n_steps;
+    close_world(w);
+    return f;
+}
+
+/* Of one branch's end and a fork into two others with three tokens each, until all decode again,
+ * where nobody crosses anything meanwhile. */
+static uint64_t event_bytes(uint32_t n_branches, bool with_kernels) {
+    world *w = open_world(n_branches, 40, with_kernels, true);
     const uint64_t before = sent(w);
     world_end(w, 3);
     CHECK_OK(world_fork_beside(w, 2, 3));
     CHECK_OK(world_step(w));
     CHECK_OK(world_step(w));
-    f.event_bytes = sent(w) - before;
-    world_close(w);
-    CHECK_EQ(cemu_faults(CEMU_NO_FAULT), 0);
-    CHECK_TEXT(cemu_leaks(), "");
-    return f;
+    const uint64_t bytes = sent(w) - before;
+    close_world(w);
+    return bytes;
+}
+
+static const uint32_t branches[] = {8, 64, 512, 4096};
+
+static void table(bool pages_ahead) {
+    enum { STEPS = 50 }; /* within one script */
+    const uint32_t n = check_effort(4, 3);
+    printf(
+        "  counted, kernels dropped; pages of 64 tokens %s, chunks of 256, branches out of phase, "
+        "%d steps\n  branches  pages/step  chunks/step  bytes/step  bytes/branch  most in a "
+        "step  quiet steps\n",
+        pages_ahead ? "taken up to the chunk's end" : "taken one by one", STEPS);
+    for (uint32_t i = 0; i < n; i++) {
+        const figures f = measure(branches[i], false, pages_ahead, STEPS);
+        printf("  %8u  %10.2f  %11.2f  %10.1f  %12.2f  %14" PRIu64 "  %11" PRIu64 "\n", branches[i],
+               (double)f.pages / STEPS, (double)f.chunks / STEPS, (double)f.bytes / STEPS,
+               (double)f.bytes / STEPS / branches[i], f.most, f.quiet_steps);
+        CHECK_EQ(f.quiet_bytes, 0);
+        CHECK(f.pages + f.chunks > 0 || branches[i] < 512);
+        /* A page is one word; a chunk is a tile's walk of up to 64 branches, an item, partials. */
+        CHECK(f.bytes <= 64 * f.pages + 4096 * f.chunks);
+    }
 }
 
 static void test_bytes_grow_with_events(void) {
-    enum { STEPS = 50 }; /* within one script */
-    static const uint32_t branches[] = {8, 64, 512, 4096};
+    table(false);
+    table(true);
+}
+
+static void test_an_event_costs_the_same_however_many_others_there_are(void) {
     const uint32_t n = check_effort(4, 3);
-    printf("  counted; kernels dropped; pages of 64 tokens, branches out of phase, %d steps\n"
-           "  branches  events/step  bytes/step  bytes/event  most in a step  fork+end, bytes\n",
-           STEPS);
     for (uint32_t i = 0; i < n; i++) {
-        const figures f = measure(branches[i], false, STEPS);
-        const double per_event = f.events ? (double)f.bytes / (double)f.events : 0;
-        printf("  %8u  %11.2f  %10.1f  %11.1f  %14" PRIu64 "  %15" PRIu64 "\n", branches[i],
-               (double)f.events / STEPS, (double)f.bytes / STEPS, per_event, f.most, f.event_bytes);
-        CHECK_EQ(f.quiet_bytes, 0);
-        CHECK((f.events > 0 || branches[i] < 64) && per_event <= 64);
+        const uint64_t bytes = event_bytes(branches[i], false);
+        printf("  one ends, two fork, of %u: %" PRIu64 " bytes\n", branches[i], bytes);
+        CHECK(bytes <= 16 << 10);
     }
 }
 
 static void test_dropped_kernels_change_nothing(void) {
-    const figures with = measure(8, true, 50), without = measure(8, false, 50);
+    const figures with = measure(8, true, false, 50), without = measure(8, false, false, 50);
     CHECK_EQ(with.bytes, without.bytes);
     CHECK_EQ(with.most, without.most);
-    CHECK_EQ(with.event_bytes, without.event_bytes);
+    CHECK_EQ(event_bytes(8, true), event_bytes(8, false));
 }
 
 int main(void) {
     RUN(test_dropped_kernels_change_nothing);
     RUN(test_bytes_grow_with_events);
+    RUN(test_an_event_costs_the_same_however_many_others_there_are);
     return check_report();
 }

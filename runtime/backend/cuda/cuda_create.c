@@ -14,13 +14,18 @@ void *cop__carve_take(cop__carve *carve, size_t count, size_t size) {
     return p;
 }
 
-static cop_status check_options(const cop_backend *b) {
+static cop_status check_arith(const cop_backend *b) {
     const cop_backend_options *o = &b->options;
-    const cop_model_shape *s = &b->shape;
     if (o->arith != COP_ARITH_BF16)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "arithmetic %s: the cuda backend computes in bf16; use --compute bf16",
                         cop_arith_name(o->arith));
+    return COP_OK;
+}
+
+static cop_status check_options(const cop_backend *b) {
+    const cop_backend_options *o = &b->options;
+    const cop_model_shape *s = &b->shape;
     if (o->max_rows == 0 || o->max_rows > ROWS_MAX || o->max_samples == 0 ||
         o->max_positions == 0 || o->n_pages == 0)
         return COP_FAIL(COP_ERR_CONFIG,
@@ -296,10 +301,11 @@ static cop_status create_blas(cop_backend *b) {
 }
 
 static cop_status build(cop_backend *b, const cop_model *model) {
-    COP_TRY(check_options(b));
+    COP_TRY(check_arith(b));
     b->products =
         b->options.products == COP_PRODUCTS_DEFAULT ? COP_PRODUCTS_FAST : b->options.products;
     COP_TRY(cop__cuda_choose_device(b));
+    COP_TRY(check_options(b));
     b->layers = cop_calloc(b->shape.n_layers, sizeof *b->layers);
     if (!b->layers)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u layers", b->shape.n_layers);

@@ -251,6 +251,9 @@ cop_status cop__tables_init(cop_backend *b) {
         ((cop_open_segment *)t[COP__T_OPEN].mirror)[r] =
             (cop_open_segment){b->dump_segment, 0, -1, -1};
     }
+    /* Most steps ask for the logits of every row, or of the first ones and a few more. */
+    for (uint32_t i = 0; i < b->max_logits; i++)
+        t[COP__T_GATHER].mirror[i] = i;
     COP__CUDA(b, cudaMemcpyAsync, b->device_tables, b->mirror, b->table_bytes,
               cudaMemcpyHostToDevice, b->stream);
     COP__CUDA(b, cudaStreamSynchronize, b->stream);
