@@ -269,6 +269,7 @@ cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_reco
     p->bytes = 0;
     COP_TRY(cop_engine_fork(engine, record->branch, 1, &child));
     cop_engine_set_data(engine, child, PROBE_BIT | number);
+    cop_engine_expect(engine, child, n + r->n_suffix + r->needs.probe_tokens);
     COP_TRY(cop_engine_feed(engine, child, record->ids + first, n, COP_FEED_HEADER));
     return cop_engine_feed(engine, child, r->suffix, r->n_suffix, COP_FEED_HEADER);
 }
@@ -357,6 +358,7 @@ static cop_status rule_start(cop_driver *driver, cop_engine *engine, uint32_t pr
         p->n_said = 0;
         p->bytes = 0;
         cop_engine_set_data(engine, child, PROBE_BIT | i);
+        cop_engine_expect(engine, child, r->n_suffix + r->needs.probe_tokens);
         COP_TRY(cop_engine_feed(engine, child, r->suffix, r->n_suffix, COP_FEED_HEADER));
     }
     return COP_OK;
@@ -446,6 +448,7 @@ static cop_status rule_joined(cop_driver *driver, cop_engine *engine, cop_branch
     cop_live_record *record = &live->records[data];
     uint32_t first = live->rule->probes[data].first;
     COP_TRY(cop_engine_join_text(engine, branch, false));
+    cop__live_expect(live, engine, record, record->n_ids - first);
     COP_TRY(cop_engine_feed(engine, branch, record->ids + first, record->n_ids - first,
                             COP_FEED_AGAIN)); /* the probe had it computed for itself */
     COP_TRY(answer_probe(live, data));
