@@ -40,6 +40,40 @@ static cop_status read_device(cop_bench_config *c, const cop_json *root) {
     return cop_json_u32(root, "time_every", 0, 1u << 20, COP_JSON_OPTIONAL, &on->time_every);
 }
 
+/* What a full pool does, and the prefix store: whether cells find it cold or warm is always said.
+ */
+static cop_status read_pool(const cop_json *root, cop_job_options *job) {
+    static const char *const policies[] = {"fail", "queue", "recompute", "prune-lowest", NULL};
+    static const char *const states[] = {"cold", "warm", NULL};
+    uint32_t policy = 0, state = 0;
+    cop_json prefix;
+    COP_TRY(cop_json_choice(root, "kv_policy", policies, COP_JSON_OPTIONAL, &policy));
+    COP_TRY(cop_pressure_parse(policies[policy], &job->kv_policy));
+    COP_TRY(cop_json_object(root, "prefix", COP_JSON_OPTIONAL, &prefix));
+    if (!prefix.value)
+        return COP_OK;
+    COP_TRY(COP_JSON_ONLY(&prefix, "block", "state"));
+    COP_TRY(cop_json_u32(&prefix, "block", COP_LEAF_TOKENS, 1u << 20, COP_JSON_REQUIRED,
+                         &job->prefix_block));
+    COP_TRY(cop_json_choice(&prefix, "state", states, COP_JSON_REQUIRED, &state));
+    job->prefix_warm = state == 1;
+    return COP_OK;
+}
+
+/* The engine refuses it too, but when the sweep's folder is there already. */
+static cop_status check_prefix(const cop_json *root, const cop_job_options *job) {
+    const uint32_t chunk = job->chunk_tokens ? job->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
+    const uint32_t tail = job->chunk_tail_tokens ? job->chunk_tail_tokens : chunk;
+    if (job->prefix_block == 0)
+        return COP_OK;
+    if (job->prefix_block % COP_LEAF_TOKENS || chunk % job->prefix_block || tail != chunk)
+        return cop_json_fail(root, "prefix",
+                             "blocks of %u tokens: a block is a multiple of %d that divides "
+                             "chunk_tokens, %u, with chunk_tail_tokens the same",
+                             job->prefix_block, COP_LEAF_TOKENS, chunk);
+    return COP_OK;
+}
+
 static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
     cop_job_options *job = &c->job;
     cop_job_options_default(job);
@@ -62,10 +96,12 @@ static cop_status read_job(cop_bench_config *c, const char *path, const cop_json
     COP_TRY(cop_json_u32(root, "threads", 0, 1024, COP_JSON_OPTIONAL, &job->n_threads));
     COP_TRY(cop_json_u32(root, "page_tokens", 16, 64, COP_JSON_OPTIONAL, &job->page_tokens));
     COP_TRY(cop_json_u32(root, "pages", 0, 1u << 24, COP_JSON_OPTIONAL, &job->n_pages));
+    COP_TRY(read_pool(root, job));
     COP_TRY(
         cop_json_u32(root, "chunk_tokens", 64, 1u << 20, COP_JSON_OPTIONAL, &job->chunk_tokens));
     COP_TRY(cop_json_u32(root, "chunk_tail_tokens", 64, 1u << 20, COP_JSON_OPTIONAL,
                          &job->chunk_tail_tokens));
+    COP_TRY(check_prefix(root, job));
     COP_TRY(cop_json_u64(root, "seed", 0, INT64_MAX, COP_JSON_OPTIONAL, &job->seed));
     COP_TRY(
         cop_json_bool(root, "allow_extrapolation", COP_JSON_OPTIONAL, &job->allow_extrapolation));
@@ -192,8 +228,8 @@ static cop_status read_problem_sets(cop_bench_config *c, const char *path,
 static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
     COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "backend",
                           "products", "device", "eager", "time_every", "page_tokens", "pages",
-                          "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
-                          "allow_extrapolation", "replay", "samples", "problems"));
+                          "kv_policy", "prefix", "chunk_tokens", "chunk_tail_tokens", "seed",
+                          "repeats", "allow_extrapolation", "replay", "samples", "problems"));
     COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
     COP_TRY(cop__bench_keep_text(c, c->name, &c->name));
     COP_TRY(read_job(c, path, root));
@@ -330,6 +366,8 @@ json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));
     json_object_set_new(out, "page_tokens", json_integer(c->job.page_tokens));
     json_object_set_new(out, "threads", json_integer(c->job.n_threads));
+    if (c->job.kv_policy != COP_PRESSURE_FAIL)
+        json_object_set_new(out, "kv_policy", json_string(cop_pressure_name(c->job.kv_policy)));
     const cop_backend_choice *on = &c->job.on;
     json_object_set_new(out, "backend", json_string(cop_backend_choice_name(on)));
     json_object_set_new(out, "products", json_string(cop_products_mode_name(on->products)));

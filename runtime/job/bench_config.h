@@ -4,6 +4,7 @@
  *  "model": "../../models/X.gguf", "random": "../models/X.json"  (used when the model is absent),
  *  "compute": "native", "threads": 0, "backend": "cpu", "products": "default", "device": 0,
  *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
+ *  "kv_policy": "fail", "prefix": {"block": 256, "state": "cold"} (left out: no prefix store),
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
  *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch"]},
  *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8], "branch_tokens": 32},
@@ -20,6 +21,8 @@
  *       "keep_percent": 90}, "join_policy": {"quorum": 1, "finisher": "success",
  *       "deadline_tokens": 0, "losers": "drop"}}]}]}
  * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
+ * kv_policy: fail, queue, recompute or prune-lowest (reason/engine.h). state: "cold", the store is
+ * emptied before every repeat of a cell; "warm", a discarded pass of the same work fills it first.
  * A dialect is a name, or a file when it holds a '/' or ends in .json. Paths are relative to the
  * config file. Unknown keys are errors.
  */

@@ -27,8 +27,13 @@ typedef struct cop_job_options {
     cop_backend_choice on; /* steps under the profiler are those of the job's first engine */
     const char *isa;
     uint32_t n_threads;
-    uint32_t page_tokens; /* 0: 32 */
-    uint32_t n_pages;     /* 0: as many as the work needs */
+    uint32_t page_tokens;   /* 0: 32 */
+    uint32_t n_pages;       /* 0: as many as the work needs */
+    cop_pressure kv_policy; /* what a full pool does */
+    /* The prefix store (engine.h); 0: off. A cell finds it empty, or, warm, filled by a discarded
+     * pass of the cell's own work, which is charged to it (kv.prefix_fill_tokens, _ms). */
+    uint32_t prefix_block;
+    bool prefix_warm;
     uint32_t chunk_tokens, chunk_tail_tokens, tile_slots, max_rows; /* 0: defaults of engine.h */
     uint64_t seed;
     bool allow_extrapolation; /* positions past the model's context, decided by the flattened length
@@ -77,6 +82,11 @@ typedef struct cop_job_size {
 } cop_job_size;
 cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
                           cop_engine **out);
+
+/* Before a cell's work: the prefix store is emptied. True: the cell is to find it warm, so its work
+ * is to run once and be thrown away first; what that run counted is then charged to the cell. */
+bool cop_job_prefix_begin(const cop_job *job, cop_engine *engine);
+void cop_job_prefix_charge(const cop_metrics *fill, cop_metrics *metrics);
 
 /* ---- replay: methods on recorded trajectories ---- */
 

@@ -214,7 +214,9 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
     /* Joins by text compute again what the paths hold still, or what a reply says. */
     bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
     cell->positions = (uint32_t)positions;
-    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1),
+    /* A store that must give up what it was filled with would be neither cold nor warm. */
+    uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;
+    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1) + kept,
                          .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
                          .branches = (uint32_t)branches,
                          .positions = (uint32_t)positions,
@@ -498,8 +500,16 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the outputs of %u problems", count);
     cop_engine *engine = NULL;
     cop_status status = open_engine(cell, &engine);
+    cop_metrics fill = {0};
+    if (status == COP_OK && cop_job_prefix_begin(cell->job, engine)) {
+        status = run_parts(cell, engine);
+        fill = cell->metrics;
+        cell->n_ids = 0;
+        cell->threshold = -INFINITY;
+    }
     if (status == COP_OK)
         status = run_parts(cell, engine);
+    cop_job_prefix_charge(&fill, &cell->metrics);
     cop_engine_destroy(engine);
     return status;
 }

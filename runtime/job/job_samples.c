@@ -219,6 +219,14 @@ static json_t *describe(const samples_run *run, uint32_t row, double threshold) 
     return record;
 }
 
+static cop_status run_work(samples_run *run, uint32_t row, cop_metrics *sum, double *threshold) {
+    if (row == 0)
+        return run_serial(run, sum);
+    if (row == 1)
+        return run_part(run, 0, run->what->n_samples, -INFINITY, false, sum);
+    return run_pruned(run, sum, threshold);
+}
+
 static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
     const cop_samples_job *what = run->what;
     cop__job_cell cell = {.job = run->job,
@@ -245,17 +253,18 @@ static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
     bool done = what->results && cop_results_done(what->results, cell.key, repeat);
     if (done && row != 0) /* the forked row is held against the serial one: that runs again */
         return COP_OK;
-    cop_metrics sum = {0};
+    cop_metrics sum = {0}, fill = {0};
     double threshold = -INFINITY;
-    if (row == 0)
-        status = run_serial(run, &sum);
-    else if (row == 1)
-        status = run_part(run, 0, what->n_samples, -INFINITY, false, &sum);
-    else
-        status = run_pruned(run, &sum, &threshold);
+    if (cop_job_prefix_begin(run->job, run->engine)) {
+        status = run_work(run, row, &fill, &threshold);
+        drop_lives(run);
+    }
+    if (status == COP_OK)
+        status = run_work(run, row, &sum, &threshold);
     if (status == COP_OK && row == 1)
         status = check_same(run);
     if (status == COP_OK && !done) {
+        cop_job_prefix_charge(&fill, &sum);
         json_t *record = describe(run, row, threshold);
         /* The serial row's runs follow one another: a timeline of the last alone would mislead. */
         status = cop__job_finish_cell(&cell, record, &sum, row == 0 ? NULL : run->timeline);
