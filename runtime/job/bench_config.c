@@ -25,6 +25,32 @@ cop_status cop__bench_keep_path(cop_bench_config *c, const char *config, const c
     return cop__bench_keep_text(c, path, out);
 }
 
+/* A name goes to the known ones, a file stands beside the config. */
+cop_status cop__bench_named_or_beside(cop_bench_config *c, const char *config,
+                                      const cop_json *object, const char *key,
+                                      cop_json_presence presence, const char **out) {
+    const char *name = NULL;
+    COP_TRY(cop_json_text(object, key, presence, &name));
+    if (!name)
+        return COP_OK;
+    const size_t bytes = strlen(name);
+    if (strchr(name, '/') || (bytes > 5 && strcmp(name + bytes - 5, ".json") == 0))
+        return cop__bench_keep_path(c, config, object, key, presence, out);
+    return cop__bench_keep_text(c, name, out);
+}
+
+cop_status cop__bench_rule_read(cop_bench_config *c, const char *config, const cop_json *object,
+                                const cop_job_rule_limits *limits, const char **out) {
+    COP_TRY(cop__bench_named_or_beside(c, config, object, "rule", COP_JSON_OPTIONAL, out));
+    if (!*out)
+        return COP_OK;
+    if (cop_json_has(object, "prune"))
+        return cop_json_fail(object, "rule", "and \"prune\" both say who is pruned: give one");
+    if (cop_job_rule_check(*out, limits) != COP_OK)
+        return cop_json_fail(object, "rule", "%s", cop_status_message());
+    return COP_OK;
+}
+
 static cop_status read_device(cop_bench_config *c, const cop_json *root) {
     static const char *const products[] = {"default", "invariant", "fast", NULL};
     cop_backend_choice *on = &c->job.on;
@@ -187,9 +213,10 @@ static cop_status read_prune(const cop_json *prune, cop_samples_job *out) {
     return COP_OK;
 }
 
-static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_samples_job *out) {
+static cop_status read_samples(cop_bench_config *c, const char *path, const cop_json *object,
+                               cop_samples_job *out) {
     COP_TRY(COP_JSON_ONLY(object, "name", "prompt", "chat", "n", "max_tokens", "temperature",
-                          "top_k", "top_p", "min_p", "prune"));
+                          "top_k", "top_p", "min_p", "prune", "rule"));
     COP_TRY(cop_json_text(object, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop_json_text(object, "prompt", COP_JSON_REQUIRED, &out->prompt));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
@@ -208,7 +235,10 @@ static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_
     out->repeats = c->repeats;
     cop_json prune;
     COP_TRY(cop_json_object(object, "prune", COP_JSON_OPTIONAL, &prune));
-    return read_prune(&prune, out);
+    COP_TRY(read_prune(&prune, out));
+    const cop_job_rule_limits limits = {
+        .max_branches = out->n_samples, .max_tokens = out->max_tokens, .tokenizer = true};
+    return cop__bench_rule_read(c, path, object, &limits, &out->rule);
 }
 
 static cop_status read_problem_sets(cop_bench_config *c, const char *path,
@@ -254,7 +284,7 @@ static cop_status read_config(cop_bench_config *c, const char *path, const cop_j
     }
     for (uint32_t i = 0; i < c->n_samples; i++) {
         cop_json item = cop_json_at(&samples, i);
-        COP_TRY(read_samples(c, &item, &c->samples[i]));
+        COP_TRY(read_samples(c, path, &item, &c->samples[i]));
         for (uint32_t k = 0; k < i; k++) {
             if (strcmp(c->samples[k].name, c->samples[i].name) == 0)
                 return cop_json_fail(&item, "name", "\"%s\" names two sets of samples",

@@ -23,13 +23,15 @@
  * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
  * kv_policy: fail, queue, recompute or prune-lowest (reason/engine.h). state: "cold", the store is
  * emptied before every repeat of a cell; "warm", a discarded pass of the same work fills it first.
- * A dialect is a name, or a file when it holds a '/' or ends in .json. Paths are relative to the
- * config file. Unknown keys are errors.
+ * "rule" of samples or of a method, instead of "prune": a prune rule (configs/rules/).
+ * A dialect or a rule is a name, or a file when it holds a '/' or ends in .json. Paths are relative
+ * to the config file. Unknown keys are errors.
  */
 #pragma once
 
 #include "config/json.h"
 #include "job/job.h"
+#include "job/job_rule.h"
 #include "job/tree_grid.h"
 
 typedef struct cop_bench_replay {
@@ -61,6 +63,13 @@ cop_status cop__bench_keep_text(cop_bench_config *config, const char *text, cons
 /* `path` is the config's own; *out stays as it is when an optional key is missing. */
 cop_status cop__bench_keep_path(cop_bench_config *config, const char *path, const cop_json *object,
                                 const char *key, cop_json_presence presence, const char **out);
+
+cop_status cop__bench_named_or_beside(cop_bench_config *config, const char *path,
+                                      const cop_json *object, const char *key,
+                                      cop_json_presence presence, const char **out);
+/* "rule": NULL where there is none; one that cannot work under these limits is refused here. */
+cop_status cop__bench_rule_read(cop_bench_config *config, const char *path, const cop_json *object,
+                                const cop_job_rule_limits *limits, const char **out);
 
 /* The "grid" of a replay, kept in the config's arena. */
 cop_status cop__bench_grid_read(cop_bench_config *config, const cop_json *object,

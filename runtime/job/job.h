@@ -135,6 +135,7 @@ typedef struct cop_samples_job {
     cop_prune_options prune;
     uint32_t n_warmup;
     double keep_percent;
+    const char *rule; /* the pruned row's instead: a preset or a file (job_rule.h); NULL: none */
     uint32_t repeats;
     cop_results *results;
     cop_job_listener *listener;
@@ -142,7 +143,8 @@ typedef struct cop_samples_job {
     void *context;
 } cop_samples_job;
 
-/* Three rows: serial, forked, forked+pruned. The first two give the same ids, or ERR_MISMATCH. */
+/* Three rows: serial, forked, forked+pruned (forked+NAME under the rule of that name). The first
+ * two give the same ids, or ERR_MISMATCH. */
 cop_status cop_job_samples(cop_job *job, const cop_samples_job *samples);
 
 /* ---- problems: a set with answers, several methods, several at once ---- */
@@ -156,9 +158,12 @@ typedef struct cop_problems_method {
     uint32_t n_warmup; /* confidence: problems that run whole first, to set the threshold */
     double keep_percent;
     cop_join_policy join_policy;
+    /* Over the paths of a dialect that forks, or over the problem's one sample; a preset or a file
+     * (job_rule.h); NULL: none. */
+    const char *rule;
 } cop_problems_method;
 
-enum { COP_AT_ONCE_MAX = 16 };
+enum { COP_AT_ONCE_MAX = 16, COP_PROBLEM_PATHS_DEFAULT = 64 };
 
 typedef struct cop_problems_job {
     const char *name; /* of the set, in the results */
