@@ -109,6 +109,17 @@ static cop_status make_prompt(const run_line *line, const cop_model *model,
     return COP_OK;
 }
 
+/* The same work ahead of it, unheard, so that the prefix store is warm. */
+static cop_status fill_store(cop_engine *engine, cop_live_options options, cop_metrics *fill) {
+    cop_live *live;
+    options.listener = NULL;
+    COP_TRY(cop_live_create(&options, &live));
+    cop_driver *driver = cop_live_driver(live);
+    cop_status status = cop_engine_run(engine, &driver, 1, fill);
+    cop_live_destroy(live);
+    return status;
+}
+
 static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
                          const run_prompt *given) {
     const cop_token_ids *prompt = &given->ids;
@@ -156,13 +167,16 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                          .what = "the prompt and its answer"};
     cop_engine *engine = NULL;
     cop_live *live = NULL;
-    cop_metrics metrics;
+    cop_metrics metrics, fill = {0};
     cop_status status = cop_job_engine(job, &size, NULL, &engine);
+    if (status == COP_OK && cop_job_prefix_begin(job, engine))
+        status = fill_store(engine, options, &fill);
     if (status == COP_OK)
         status = cop_live_create(&options, &live);
     if (status == COP_OK) {
         cop_driver *driver = cop_live_driver(live);
         status = cop_engine_run(engine, &driver, 1, &metrics);
+        cop_job_prefix_charge(&fill, &metrics);
         bool partial = status == COP_ERR_INTERRUPTED && cop_live_gather(live) == COP_OK;
         cop_live_sample sample = cop_live_sample_read(live, 0);
         if (status == COP_OK || partial) {

@@ -22,9 +22,23 @@ cop_status cop_device_line_read(const cop_device_line *line, cop_backend_choice 
     return COP_OK;
 }
 
+cop_status cop_pool_line_read(const cop_pool_line *line, cop_job_options *options) {
+    if (line->kv_policy)
+        COP_TRY(cop_pressure_parse(line->kv_policy, &options->kv_policy));
+    if (line->prefix && !line->prefix_block)
+        return COP_FAIL(COP_ERR_USAGE, "--prefix %s needs the size of a block: give --prefix-block",
+                        line->prefix);
+    if (line->prefix_block) {
+        options->prefix_block = line->prefix_block;
+        options->prefix_warm = line->prefix && strcmp(line->prefix, "warm") == 0;
+    }
+    return COP_OK;
+}
+
 cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
     cop_job_options_default(out);
     COP_TRY(cop_device_line_read(&line->on, &out->on));
+    COP_TRY(cop_pool_line_read(&line->pool, out));
     out->model = line->model;
     out->random = line->random;
     out->isa = line->isa;

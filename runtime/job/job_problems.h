@@ -10,6 +10,7 @@
 
 #include "base/sha256.h"
 #include "job/job_internal.h"
+#include "job/job_rule.h"
 #include "measure/metrics_reasoning.h"
 #include "reason/checker.h"
 #include "reason/problem_set.h"
@@ -51,15 +52,17 @@ typedef struct cop__problem_cell {
     const cop_problem_set *set;
     const cop_checker *checker;
     const cop__problem_prompts *prompts;
-    const char *problem; /* "countdown x 8" */
+    const json_t *rule_identity; /* NULL: the method has no rule */
+    const char *problem;         /* "countdown x 8" */
     uint32_t at_once;
     uint32_t done, total; /* cells, for progress */
     /* of its run */
     cop__problem_outcome *outcomes; /* [set->count] */
     int32_t *ids;                   /* of all problems, in the order in which they ended */
     size_t n_ids, max_ids;
-    uint32_t positions; /* that the engine had */
-    double threshold;   /* -INFINITY: none was set */
+    uint32_t positions;  /* that the engine had */
+    double threshold;    /* -INFINITY: none was set */
+    cop_rule_stats rule; /* of its method's rule, all problems together */
     cop_metrics metrics;
 } cop__problem_cell;
 
@@ -71,6 +74,8 @@ void cop__problem_prompts_release(cop__problem_prompts *prompts);
 
 uint32_t cop__problem_max_tokens(const cop__problem_cell *cell);
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell); /* 0 where nothing forks */
+/* A rule of the cell's method; the caller closes it. */
+cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out);
 
 /* Runs every problem of the set once, and keeps its outcome. */
 cop_status cop__problem_cell_run(cop__problem_cell *cell);

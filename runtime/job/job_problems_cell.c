@@ -10,7 +10,6 @@
 #include "reason/live_tracer.h"
 
 enum {
-    DEFAULT_PATHS = 64,
     HEADER_TOKENS = 64,       /* what a path may be given at most */
     INSERTED_BYTES = 1024,    /* a dialect's texts have at most half of it */
     ROWS_SPARE = 512,         /* headers and joins of a step */
@@ -181,7 +180,7 @@ uint32_t cop__problem_max_tokens(const cop__problem_cell *cell) {
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
     if (cell->prompts->dialect->join == COP_JOIN_NONE)
         return 0;
-    return cell->what->max_paths ? cell->what->max_paths : DEFAULT_PATHS;
+    return cell->what->max_paths ? cell->what->max_paths : COP_PROBLEM_PATHS_DEFAULT;
 }
 
 /* Tokens that one problem's branches hold together, each computed once. */
@@ -190,6 +189,29 @@ static uint64_t tokens_of(const cop__problem_cell *cell) {
     uint64_t calls = cop_dialect_calls(cell->prompts->dialect);
     return (uint64_t)cell->prompts->longest_prompt + calls * cop__problem_max_tokens(cell) +
            paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
+}
+
+cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out) {
+    const uint32_t paths = cop__problem_max_paths(cell);
+    const cop_model *model = cell->job->model;
+    const cop_job_rule_limits limits = {.max_branches = paths ? paths : 1,
+                                        .max_tokens = cop__problem_max_tokens(cell),
+                                        .hidden = cop_model_shape_of(model)->hidden,
+                                        .tokenizer = cop_model_tokenizer(model) != NULL};
+    return cop_job_rule_open(cell->method->rule, &limits, out);
+}
+
+static cop_status add_rule_size(const cop__problem_cell *cell, cop_job_size *size) {
+    if (!cell->method->rule)
+        return COP_OK;
+    cop_job_rule rule = {0};
+    const uint64_t said = (uint64_t)cop_dialect_calls(cell->prompts->dialect) *
+                          cop__problem_max_tokens(cell) * cell->at_once;
+    const cop_status status = cop__problem_rule_open(cell, &rule);
+    if (status == COP_OK)
+        cop_job_rule_size(&rule, cell->at_once * (cop__problem_max_paths(cell) + 1), said, size);
+    cop_job_rule_close(&rule);
+    return status;
 }
 
 static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
@@ -214,12 +236,15 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
     /* Joins by text compute again what the paths hold still, or what a reply says. */
     bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
     cell->positions = (uint32_t)positions;
-    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1),
+    /* A store that must give up what it was filled with would be neither cold nor warm. */
+    uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;
+    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1) + kept,
                          .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
                          .branches = (uint32_t)branches,
                          .positions = (uint32_t)positions,
                          .rows = (uint32_t)(branches + prompt_rows) + ROWS_SPARE,
                          .what = cell->problem};
+    COP_TRY(add_rule_size(cell, &size));
     COP_TRY(cop_job_engine(cell->job, &size, NULL, out));
     return cop_engine_calibrate(*out);
 }
@@ -229,8 +254,9 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
 typedef struct place { /* one of the problems that run at the same time */
     cop_live *live;
     cop_live_tracer *tracer;
-    uint32_t problem; /* the one that runs there */
-    bool has_bos;     /* its prompt begins with one */
+    cop_job_rule rule; /* its own, begun anew with each problem; rule.rule is NULL: none */
+    uint32_t problem;  /* the one that runs there */
+    bool has_bos;      /* its prompt begins with one */
 } place;
 
 typedef struct problem_queue {
@@ -263,6 +289,8 @@ static cop_driver *next_problem(cop_problem_queue *self) {
     const cop_tokenizer *tokenizer = cop_model_tokenizer(queue->cell->job->model);
     at->has_bos = prompt[0] == cop_tokenizer_bos(tokenizer);
     cop_live_tracer_reset(at->tracer, n_prompt, n_spawn);
+    if (at->rule.rule)
+        cop_rule_reset(at->rule.rule);
     queue->status = cop_live_reset(at->live, prompt, n_prompt, spawn, n_spawn,
                                    key_of(&queue->cell->set->list[i]));
     return queue->status == COP_OK ? cop_live_driver(at->live) : NULL;
@@ -352,6 +380,10 @@ static cop_status take_down(problem_queue *queue, const place *at,
         .answer_at = claimed.text ? (size_t)(claimed.text - sample.text) : 0,
         .answer_bytes = claimed.text ? claimed.bytes : 0};
     measure_reasoning(queue, at, &sample, &cell->outcomes[at->problem]);
+    if (at->rule.rule) {
+        const cop_rule_stats stats = cop_rule_stats_of(at->rule.rule);
+        cop_job_rule_add(&cell->rule, &stats);
+    }
     if (sample.n_ids > 0)
         memcpy(cell->ids + cell->n_ids, sample.ids, sample.n_ids * sizeof *cell->ids);
     cell->n_ids += sample.n_ids;
@@ -416,6 +448,9 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
     for (uint32_t i = 0; i < cell->at_once; i++) {
         COP_TRY(cop_live_tracer_create(&traced, &queue->places[i].tracer));
         options.listener_context = queue->places[i].tracer;
+        if (cell->method->rule)
+            COP_TRY(cop__problem_rule_open(cell, &queue->places[i].rule));
+        options.rule = queue->places[i].rule.rule;
         COP_TRY(cop_live_create(&options, &queue->places[i].live));
         queue->idle[queue->n_idle++] = cell->at_once - 1 - i;
     }
@@ -426,6 +461,7 @@ static void release_places(problem_queue *queue) {
     for (uint32_t i = 0; queue->places && i < queue->cell->at_once; i++) {
         cop_live_destroy(queue->places[i].live);
         cop_live_tracer_destroy(queue->places[i].tracer);
+        cop_job_rule_close(&queue->places[i].rule);
     }
     cop_free(queue->marks);
     cop_free(queue->places);
@@ -498,8 +534,17 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the outputs of %u problems", count);
     cop_engine *engine = NULL;
     cop_status status = open_engine(cell, &engine);
+    cop_metrics fill = {0};
+    if (status == COP_OK && cop_job_prefix_begin(cell->job, engine)) {
+        status = run_parts(cell, engine);
+        fill = cell->metrics;
+        cell->n_ids = 0;
+        cell->threshold = -INFINITY;
+        cell->rule = (cop_rule_stats){0};
+    }
     if (status == COP_OK)
         status = run_parts(cell, engine);
+    cop_job_prefix_charge(&fill, &cell->metrics);
     cop_engine_destroy(engine);
     return status;
 }

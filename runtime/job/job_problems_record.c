@@ -211,6 +211,9 @@ json_t *cop__problem_record(const cop__problem_cell *cell,
     if (!failed)
         failed = json_object_update(record, figures) | add_columns(cell, record) |
                  cop__problem_reasoning(cell, record);
+    if (!failed && cell->rule_identity)
+        failed = json_object_set_new(
+            record, "rule", cop_job_rule_record(cell->rule_identity, &cell->rule, NULL, 0));
     json_decref(figures);
     if (!failed)
         return record;

@@ -54,6 +54,8 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->prefix_lookups += b->prefix_lookups;
     a->prefix_hits += b->prefix_hits;
     a->prefix_evicted += b->prefix_evicted;
+    a->prefix_fill_tokens += b->prefix_fill_tokens;
+    a->prefix_fill_ns += b->prefix_fill_ns;
     a->tokens_pruned += b->tokens_pruned;
     a->tokens_dropped += b->tokens_dropped;
     cop_seen_merge(&a->seen, &b->seen);

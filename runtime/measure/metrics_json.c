@@ -195,6 +195,8 @@ static json_t *kv_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "prefix_lookups", m->prefix_lookups);
     *failed |= set_count(group, "prefix_hits", m->prefix_hits);
     *failed |= set_count(group, "prefix_evicted", m->prefix_evicted);
+    *failed |= set_count(group, "prefix_fill_tokens", m->prefix_fill_tokens);
+    *failed |= set_ms(group, "prefix_fill_ms", m->prefix_fill_ns);
     *failed |= set_count(group, "pages_peak", m->kv_pages_peak);
     *failed |= set_count(group, "pages_leaked", m->kv_pages_leaked);
     return group;

@@ -25,6 +25,7 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, section);
     cop__report_kv_bars(html, section);
+    cop__report_pool(html, section);
     cop__report_device(html, section);
     if (timelines)
         cop__report_timelines(html, report, section, PROBLEMS_WITH_TIMELINES);
@@ -59,6 +60,7 @@ static void put_set_section(cop__html *html, const cop__report *report,
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, &run);
     cop__report_kv_bars(html, &run);
+    cop__report_pool(html, &run);
     cop__report_device(html, &run);
     cop__report_details(html, report, &run);
     cop__report_cells(html, section);

@@ -57,6 +57,15 @@ void cop__report_kv_bars(cop__html *html, const cop__section *section);
 
 /* report_device.c: what a device with memory of its own was sent and told; nothing without one. */
 void cop__report_device(cop__html *html, const cop__section *section);
+/* What a full pool and the prefix store did, where they did anything. */
+void cop__report_pool(cop__html *html, const cop__section *section);
+/* A table of a section's methods with so many figures each. */
+typedef struct cop__report_column {
+    cop__figure figure;
+    const char *title;
+} cop__report_column;
+void cop__report_columns(cop__html *html, const cop__section *section,
+                         const cop__report_column *columns, size_t n);
 
 /* report_timeline.c: timelines of some problems, on one scale for all methods of a problem. */
 void cop__report_timelines(cop__html *html, const cop__report *report, const cop__section *section,
