@@ -7,8 +7,7 @@ cop_status cop__joins_lane_create(const cop_model *model, cop_arith arith,
                                   const cop_joins_options *options, const cop__joins_size *size,
                                   bool dry, cop__joins_lane *out) {
     const cop_model_shape *shape = cop_model_shape_of(model);
-    const uint64_t element =
-        arith == COP_ARITH_F32 || arith == COP_ARITH_NATIVE_F32 ? sizeof(float) : sizeof(uint16_t);
+    const uint64_t element = arith == COP_ARITH_F32 ? sizeof(float) : sizeof(uint16_t);
     *out = (cop__joins_lane){.shape = shape,
                              .token_bytes = 2 * element * shape->n_layers * shape->n_kv_heads *
                                             shape->head_dim};

@@ -152,7 +152,8 @@ static void put_contrasts(cop__html *html, const cop_joins_table *table) {
                 html->status = cop_joins_summarise(table, c, &s);
             if (html->status != COP_OK)
                 return;
-            cop__html_printf(html, "<tr><td><code>%s</code></td><td>%s</td>",
+            cop__html_printf(html,
+                             "<tr><td style=\"white-space:nowrap\"><code>%s</code></td><td>%s</td>",
                              table->contrasts[c].name, table->contrasts[c].what);
             put_small(html, s.kl_mean);
             put_small(html, s.kl_p50);
