@@ -8,7 +8,7 @@ effort=${COPPICE_EFFORT:-100}
 
 . "$(dirname "$0")/command_helpers.sh"
 
-for verb in info tokenize score run import replay bench report grade; do
+for verb in info tokenize score run import replay joins bench report grade; do
   "$coppice" "$verb" --help >"$work/out" || die "$verb --help failed"
   grep -q "^usage: coppice $verb" "$work/out" || die "$verb --help has no usage line"
 done
@@ -68,6 +68,50 @@ for name in multiverse-engine npr-corrected parallel-r1 threadweaver-rl-recipe; 
   [ "$(wc -l <"$work/out")" -eq 4 ] || die "$name: not every rule was replayed"
 done
 pass "test_texts_of_presets_are_imported_and_replayed"
+
+# Ways to join: a table, lines, and a page that loads nothing.
+grep -E '"id":"(mv-divisors|tw-schedule)"' configs/trajectories/own.jsonl >"$work/two.jsonl"
+joins() { "$coppice" joins --random "$shape" --trajectories "$work/two.jsonl" "$@"; }
+joins --after 6 --html "$work/joins.html" --lines "$work/joins.jsonl" >"$work/out" || die "joins failed"
+joins --after 6 --json >"$work/again" || die "joins --json failed"
+python3 - "$work/out" "$work/joins.jsonl" "$work/again" "$work/joins.html" "$work/two.jsonl" <<'PY' || die "joins says something wrong"
+import json, re, sys
+table, page = open(sys.argv[1]).read(), open(sys.argv[4]).read()
+lines, again = [[json.loads(line) for line in open(f)] for f in sys.argv[2:4]]
+ids = [json.loads(line)["id"] for line in open(sys.argv[5])]
+timeless = lambda rows: [{k: v for k, v in r.items() if k != "join_ms"} for r in rows]
+assert timeless(lines) == timeless(again) and len(ids) == 2
+of = lambda kind: [r for r in lines if r["kind"] == kind]
+assert [r["trajectory"] for r in of("trajectory")] == ids and all(r["random_weights"] for r in of("trajectory"))
+assert all(i + " (" in table and "<h2>" + i + "</h2>" in page for i in ids)
+assert "was not trained with says nothing about a model that was trained" in table
+assert "was not trained with says nothing about a model that was trained" in page
+assert "<script" not in page and not re.search(r"(src|href)=.?(http|//)", page) and page.count("<svg viewBox") == len(ids)
+for r in of("contrast"):
+    assert 0 <= r["kl_mean"] <= r["kl_max"] and r["tokens"] > 0, r
+    mine = [t["contrast"][r["name"]] for t in of("token") if t["trajectory"] == r["trajectory"]]
+    assert len(mine) == r["tokens"] and max(m["kl"] for m in mine) == r["kl_max"]
+    if r["name"] == "band-stitch-order": assert r["kl_max"] < 1e-8, r
+    if r["name"] in ("positions", "dropped"): assert r["kl_max"] > 1e-3, r
+assert all(1 <= t["after"] <= 6 and t["join"] >= 1 for t in of("token"))
+kept = [r for r in of("track") if r["name"] == "stitch"]
+assert len(kept) == len(ids) and all(r["tokens_recomputed"] == r["kv_written"] == r["kv_read"] == 0 for r in kept)
+PY
+[ "$(joins --id tw-schedule --after 1 --json | grep -c '"kind":"trajectory"')" -eq 1 ] || die "joins --id took more than one"
+refuses "no trajectory" joins --id nothing
+refuses "either a model" "$coppice" joins --trajectories configs/trajectories/own.jsonl
+refuses "trajectories" "$coppice" joins --random "$shape"
+refuses "not supported" "$coppice" joins --random "$shape" --trajectories "$work/t-apr.jsonl"
+refuses "nowhere.jsonl" "$coppice" joins --random "$shape" --trajectories "$work/nowhere.jsonl"
+refuses "nowhere" joins --id tw-schedule --after 1 --html "$work/nowhere/x.html"
+refuses "f32|bf16" joins --compute f64
+printf '{"v": 1, "id": "a", "dialect": "multiverse", "source": "s", "blocks": 0, "paths": 0, "depth": 0, "prompt": [], "stream": [{"text": "x"}]}\n' >"$work/flat.jsonl"
+refuses "nothing is joined" "$coppice" joins --random "$shape" --trajectories "$work/flat.jsonl"
+: >"$work/empty.jsonl"
+refuses "empty.jsonl" "$coppice" joins --random "$shape" --trajectories "$work/empty.jsonl"
+sed 's/"context": 32768/"context": 64/' "$shape" >"$work/short.json"
+refuses "--allow-extrapolation" "$coppice" joins --random "$work/short.json" --trajectories configs/trajectories/own.jsonl
+pass "test_joins_are_compared_and_bad_input_is_refused"
 
 # Grading: a set, three samples of each problem, every state of an answer.
 printf '%s\n' '{"id":"a","prompt":"p","answer":"2"}' '{"id":"b","prompt":"p","answer":"1/2"}' >"$work/set.jsonl"

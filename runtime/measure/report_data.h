@@ -25,6 +25,7 @@ typedef enum cop__unit {
     COP_UNIT_SHARE, /* "12.3 %" */
     COP_UNIT_RATE,  /* tokens/s */
     COP_UNIT_GBPS,
+    COP_UNIT_SMALL, /* "1.2e-07": of what spans many powers of ten */
 } cop__unit;
 
 /* X(enumerator, name in the JSON, unit, short definition; the full one: bench/METRICS.md) */
