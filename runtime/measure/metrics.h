@@ -78,7 +78,7 @@ typedef struct cop_metrics {
     uint64_t kv_append_bytes, kv_partial_bytes;
     uint64_t kv_pages_total, kv_pages_peak, kv_pages_leaked; /* leaked: held after the end, 0 */
     uint64_t view_tokens_longest,
-        view_pages_longest; /* of one row: what a pool must hold at least */
+        view_pages_longest; /* of one row, and who waits for it: what a pool must hold at least */
     uint64_t kv_tiles;      /* tiles summed over steps: read load / min beside this */
 
     /* the machine */
