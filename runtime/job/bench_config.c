@@ -236,8 +236,8 @@ static cop_status read_samples(cop_bench_config *c, const char *path, const cop_
     cop_json prune;
     COP_TRY(cop_json_object(object, "prune", COP_JSON_OPTIONAL, &prune));
     COP_TRY(read_prune(&prune, out));
-    const cop_job_rule_limits limits = {
-        .max_branches = out->n_samples, .max_tokens = out->max_tokens, .tokenizer = true};
+    const cop_job_rule_limits limits = {.max_branches = out->n_samples,
+                                        .max_tokens = out->max_tokens};
     return cop__bench_rule_read(c, path, object, &limits, &out->rule);
 }
 

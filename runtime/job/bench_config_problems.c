@@ -124,8 +124,7 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
     const uint32_t paths = job->max_paths ? job->max_paths : COP_PROBLEM_PATHS_DEFAULT;
     const cop_job_rule_limits limits = {.max_branches = forks ? paths : 1,
                                         .max_tokens =
-                                            out->max_tokens ? out->max_tokens : job->max_tokens,
-                                        .tokenizer = true};
+                                            out->max_tokens ? out->max_tokens : job->max_tokens};
     COP_TRY(cop__bench_rule_read(c, path, method, &limits, &out->rule));
     if (!out->rule || !forks)
         return COP_OK;

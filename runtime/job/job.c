@@ -157,7 +157,7 @@ int cop__job_describe_device(const cop_job *job, json_t *object) {
 
 /* Nothing where nothing is used: lines and keys of plain runs stay what they were. A pool's size
  * decides what a policy does, and nothing where a full pool is an error. */
-static int describe_pool(const cop_job *job, json_t *object) {
+int cop_job_describe_pool(const cop_job *job, json_t *object) {
     const cop_job_options *o = &job->options;
     int failed = 0;
     if (o->kv_policy != COP_PRESSURE_FAIL) {
@@ -220,8 +220,8 @@ cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
         "chunk_rule", "tokens", (int)chunk, "tail_tokens",
         (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
         (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation);
-    int failed =
-        !manifest || cop__job_describe_device(job, manifest) || describe_pool(job, manifest);
+    int failed = !manifest || cop__job_describe_device(job, manifest) ||
+                 cop_job_describe_pool(job, manifest);
     if (!failed && strcmp(device->backend, "cpu") == 0) {
         double read_gbps, fma_gflops;
         cop_status status = cop_ceilings_measure(thread_count(job), &read_gbps, &fma_gflops);
@@ -250,7 +250,7 @@ json_t *cop__job_identity(const cop_job *job, const char *group, const char *pro
         cop_arith_name(o->arith), "seed", (json_int_t)o->seed, "page_tokens", (int)o->page_tokens,
         "chunk_tokens", (int)o->chunk_tokens, "tail_tokens", (int)o->chunk_tail_tokens);
     if (identity && cop__job_describe_device(job, identity) == 0 &&
-        describe_pool(job, identity) == 0)
+        cop_job_describe_pool(job, identity) == 0)
         return identity;
     json_decref(identity);
     return NULL;
@@ -259,7 +259,7 @@ json_t *cop__job_identity(const cop_job *job, const char *group, const char *pro
 cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,
                                 const cop_metrics *metrics, const cop_timeline *timeline) {
     if (!record || cop__job_describe_device(cell->job, record) != 0 ||
-        describe_pool(cell->job, record) != 0 || note_pool(cell->job, record) != 0)
+        cop_job_describe_pool(cell->job, record) != 0 || note_pool(cell->job, record) != 0)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a result");
     cop_status status = COP_OK;
     if (cell->results) {

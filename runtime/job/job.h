@@ -83,6 +83,8 @@ typedef struct cop_job_size {
 cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
                           cop_engine **out);
 
+/* Adds "kv_policy", "pages" and "prefix" to what describes a run, where they are used. 0: done. */
+int cop_job_describe_pool(const cop_job *job, json_t *object);
 /* Before a cell's work: the prefix store is emptied. True: the cell is to find it warm, so its work
  * is to run once and be thrown away first; what that run counted is then charged to the cell. */
 bool cop_job_prefix_begin(const cop_job *job, cop_engine *engine);
@@ -146,6 +148,8 @@ typedef struct cop_samples_job {
 /* Three rows: serial, forked, forked+pruned (forked+NAME under the rule of that name). The first
  * two give the same ids, or ERR_MISMATCH. */
 cop_status cop_job_samples(cop_job *job, const cop_samples_job *samples);
+/* What is wrong with their rule for this model, before anything is run or written. */
+cop_status cop_job_samples_check(cop_job *job, const cop_samples_job *samples);
 
 /* ---- problems: a set with answers, several methods, several at once ---- */
 

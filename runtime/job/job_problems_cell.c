@@ -193,11 +193,9 @@ static uint64_t tokens_of(const cop__problem_cell *cell) {
 
 cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out) {
     const uint32_t paths = cop__problem_max_paths(cell);
-    const cop_model *model = cell->job->model;
     const cop_job_rule_limits limits = {.max_branches = paths ? paths : 1,
                                         .max_tokens = cop__problem_max_tokens(cell),
-                                        .hidden = cop_model_shape_of(model)->hidden,
-                                        .tokenizer = cop_model_tokenizer(model) != NULL};
+                                        .model = cell->job->model};
     return cop_job_rule_open(cell->method->rule, &limits, out);
 }
 

@@ -21,7 +21,7 @@ static cop_status hash_file(const char *root, const char *name, char hash[65]) {
 }
 
 /* What the driver would refuse as well, but only when an engine is there. */
-static cop_status check_needs(const char *name, const cop_rule *rule, bool tokenizer) {
+static cop_status check_needs(const char *name, const cop_rule *rule, const cop_model *model) {
     const cop_rule_needs needs = cop_rule_needs_of(rule);
     if (needs.runs_prompts)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
@@ -33,10 +33,17 @@ static cop_status check_needs(const char *name, const cop_rule *rule, bool token
                         "rule %s goes on past the model's end of text, which live decoding cannot: "
                         "use its mended form (heeds_end)",
                         name);
-    if (needs.probes && !tokenizer)
-        return COP_FAIL(COP_ERR_UNSUPPORTED,
-                        "rule %s asks probes in text, and the model has no tokenizer", name);
-    return COP_OK;
+    if (!needs.probes || !model)
+        return COP_OK;
+    if (!cop_model_tokenizer(model))
+        return COP_FAIL(COP_ERR_UNSUPPORTED, "rule %s asks probes in text, and %s has no tokenizer",
+                        name, cop_model_name(model));
+    cop_token_ids ids = {0};
+    const cop_status status =
+        cop_tokenizer_encode(cop_model_tokenizer(model), needs.probe_text, strlen(needs.probe_text),
+                             (cop_encode_options){.no_bos = true}, &ids);
+    cop_token_ids_release(&ids);
+    return status == COP_OK ? COP_OK : cop_status_prefix(status, "rule %s, its probe", name);
 }
 
 cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits,
@@ -47,9 +54,10 @@ cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits
     COP_TRY(hash_file(root, name, out->sha256));
     const cop_rule_limits of_rule = {.max_branches = limits->max_branches,
                                      .max_tokens = limits->max_tokens};
-    const cop_rule_context context = {.hidden = limits->hidden};
+    const cop_model *model = limits->model;
+    const cop_rule_context context = {.hidden = model ? cop_model_shape_of(model)->hidden : 0};
     COP_TRY(cop_rule_config_create(out->config, &of_rule, &context, &out->rule));
-    return check_needs(cop_rule_config_name(out->config), out->rule, limits->tokenizer);
+    return check_needs(cop_rule_config_name(out->config), out->rule, model);
 }
 
 void cop_job_rule_close(cop_job_rule *rule) {

@@ -13,8 +13,7 @@ typedef struct cop_job_rule {
 
 typedef struct cop_job_rule_limits {
     uint32_t max_branches, max_tokens; /* of one problem; of one branch */
-    uint32_t hidden;                   /* the model's width; 0: not known yet */
-    bool tokenizer;                    /* there is one, or it is not known yet */
+    const cop_model *model;            /* NULL: not known yet, any will do */
 } cop_job_rule_limits;
 
 /* Refuses what is unknown, contradictory for these limits, or not to be had in live decoding.

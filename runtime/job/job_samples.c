@@ -319,14 +319,11 @@ static cop_status run_row(samples_run *run, uint32_t row, uint32_t repeat) {
 
 static cop_status open_rule(samples_run *run) {
     const cop_samples_job *what = run->what;
-    const cop_model *model = run->job->model;
     snprintf(run->pruned, sizeof run->pruned, "forked+pruned");
     if (!what->rule)
         return COP_OK;
-    const cop_job_rule_limits limits = {.max_branches = what->n_samples,
-                                        .max_tokens = what->max_tokens,
-                                        .hidden = cop_model_shape_of(model)->hidden,
-                                        .tokenizer = cop_model_tokenizer(model) != NULL};
+    const cop_job_rule_limits limits = {
+        .max_branches = what->n_samples, .max_tokens = what->max_tokens, .model = run->job->model};
     COP_TRY(cop_job_rule_open(what->rule, &limits, &run->rule));
     snprintf(run->pruned, sizeof run->pruned, "forked+%.80s",
              cop_rule_config_name(run->rule.config));
@@ -359,6 +356,13 @@ static cop_status prepare(samples_run *run) {
                           &size);
     COP_TRY(cop_job_engine(run->job, &size, run->timeline, &run->engine));
     return cop_engine_calibrate(run->engine);
+}
+
+cop_status cop_job_samples_check(cop_job *job, const cop_samples_job *what) {
+    samples_run run = {.job = job, .what = what};
+    const cop_status status = open_rule(&run);
+    cop_job_rule_close(&run.rule);
+    return status;
 }
 
 cop_status cop_job_samples(cop_job *job, const cop_samples_job *what) {
