@@ -39,7 +39,7 @@ static void put_number(char text[24], double value, const char *format) {
 }
 
 static cop_status put_tracks(const cop_joins_table *table, cop_buffer *out) {
-    COP_TRY(cop_buffer_printf(out, "  %-31s %-14s %-8s %-21s %9s %9s %8s %9s %9s %9s\n", "track",
+    COP_TRY(cop_buffer_printf(out, "  %-31s %-8s %-8s %-21s %9s %9s %8s %9s %9s %9s\n", "track",
                               "keys", "siblings", "positions", "logprob", "join ms", "again",
                               "kB write", "kB read", "kB seen"));
     for (uint32_t t = 0; t < table->n_tracks; t++) {
@@ -51,7 +51,7 @@ static cop_status put_tracks(const cop_joins_table *table, cop_buffer *out) {
             snprintf(name, sizeof name, "reprefill, %s", track->compute);
         put_number(logprob, cop_joins_logprob_mean(table, t), "%.4f");
         COP_TRY(cop_buffer_printf(
-            out, "  %-31s %-14s %-8s %-21s %9s %9.3f %8llu %9.1f %9.1f %9.1f\n", name, track->keys,
+            out, "  %-31s %-8s %-8s %-21s %9s %9.3f %8llu %9.1f %9.1f %9.1f\n", name, track->keys,
             track->siblings, track->positions, logprob, (double)track->join_ns / 1e6,
             (unsigned long long)track->tokens_recomputed, (double)track->kv_written / 1e3,
             (double)track->kv_read / 1e3, (double)track->kv_seen / 1e3));

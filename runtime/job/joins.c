@@ -407,7 +407,7 @@ static const char *why_no_message(const cop_model *model, const cop_trajectory *
 
 static void describe(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     cop_joins_table *table = r->table;
-    static const char *const keys[] = {"kept", "computed again", "none", "replies"};
+    static const char *const keys[] = {"kept", "again", "none", "replies"};
     *table = (cop_joins_table){.trajectory = trajectory->id,
                                .dialect = trajectory->dialect,
                                .model = cop_model_name(model),

@@ -174,17 +174,17 @@ static void put_contrasts(cop__html *html, const cop_joins_table *table) {
 static void put_tracks(cop__html *html, const cop_joins_table *table) {
     cop__html_put(html, "<div class=\"scroll\"><table><thead><tr><th>track</th><th>keys</th>"
                         "<th>siblings</th><th>positions</th><th>in</th>"
-                        "<th class=\"n\">log-prob. a token</th><th class=\"n\">joins</th>"
-                        "<th class=\"n\">again, tokens</th><th class=\"n\">KV written</th>"
+                        "<th class=\"n\">log-prob.</th><th class=\"n\">joins</th>"
+                        "<th class=\"n\">again</th><th class=\"n\">KV written</th>"
                         "<th class=\"n\">KV read</th><th class=\"n\">KV in view</th>"
                         "</tr></thead><tbody>\n");
     for (uint32_t t = 0; t < table->n_tracks; t++) {
         const cop_joins_track *track = &table->tracks[t];
-        cop__html_printf(html,
-                         "<tr><td style=\"white-space:nowrap\">%s</td><td>%s</td><td>%s</td>"
-                         "<td style=\"white-space:nowrap\">%s</td><td>%s</td>",
-                         track->name, track->keys, track->siblings, track->positions,
-                         track->compute);
+        cop__html_printf(
+            html,
+            "<tr "
+            "style=\"white-space:nowrap\"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td>",
+            track->name, track->keys, track->siblings, track->positions, track->compute);
         put_small(html, cop_joins_logprob_mean(table, t));
         cop__html_cell(html, (double)track->join_ns / 1e6, COP_UNIT_MS);
         cop__html_cell(html, (double)track->tokens_recomputed, COP_UNIT_COUNT);
@@ -193,7 +193,13 @@ static void put_tracks(cop__html *html, const cop_joins_table *table) {
         cop__html_cell(html, (double)track->kv_seen, COP_UNIT_BYTES);
         cop__html_put(html, "</tr>\n");
     }
-    cop__html_put(html, "</tbody></table></div>\n");
+    cop__html_put(
+        html,
+        "</tbody></table></div>\n<p class=\"soft small\">Keys: of the paths, in the view of the "
+        "text behind the join: kept as the branches made them, or computed again. Log-prob.: "
+        "of the recorded tokens, mean, nats. Joins: time in them. Again: tokens that joins "
+        "computed again. KV written and read: by joins. KV in view: of the text's last "
+        "token.</p>\n");
 }
 
 static void put_table(cop__html *html, const cop_joins_table *table) {
