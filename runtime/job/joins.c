@@ -211,6 +211,12 @@ static uint32_t rows_compared(const run *r, const place *here, uint32_t n) {
     return most && most - here->after < n ? most - here->after : n;
 }
 
+static cop_status check_interrupt(const run *r) {
+    if (r->options->interrupt && atomic_load(r->options->interrupt))
+        return COP_FAIL(COP_ERR_INTERRUPTED, "interrupted");
+    return COP_OK;
+}
+
 static cop_status walk_text(run *r, uint32_t stream, const cop__joins_op *op) {
     uint32_t twin[N_VARIANTS];
     for (uint32_t t = 0; t < r->n_tracks; t++)
@@ -219,8 +225,7 @@ static cop_status walk_text(run *r, uint32_t stream, const cop__joins_op *op) {
         if (twin[t] == t)
             COP_TRY(cop__joins_open(lane_of(r, t), cursor_of(r, stream, t)));
     for (uint32_t at = op->begin, n; at < op->end; at += n) {
-        if (r->options->interrupt && atomic_load(r->options->interrupt))
-            return COP_FAIL(COP_ERR_INTERRUPTED, "interrupted");
+        COP_TRY(check_interrupt(r));
         n = op->end - at < COP_JOINS_ROWS ? op->end - at : COP_JOINS_ROWS;
         COP_TRY(walk_rows(r, stream, op, at, n, rows_compared(r, &r->places[stream], n), twin));
     }
@@ -264,6 +269,7 @@ static cop_status compute_text(run *r, uint32_t track, const int32_t *token, uin
         return COP_OK;
     COP_TRY(cop__joins_open(lane, cursor));
     for (uint32_t at = begin, n; at < end; at += n) {
+        COP_TRY(check_interrupt(r));
         n = end - at < COP_JOINS_ROWS ? end - at : COP_JOINS_ROWS;
         COP_TRY(cop__joins_extend(lane, cursor, token + at, n, NULL, 0));
     }
