@@ -344,6 +344,101 @@ static void test_divergence(void) {
     CHECK(row.kl == 3e4 && row.logit_diff == 3e4 && !row.same_top);
 }
 
+/* ---- message ---- */
+
+#define MESSAGE_BEFORE "<try>18 + 15<try>15 - 9<try>9 - 8<fork>"
+#define MESSAGE_AFTER "18 + 15 9 - 8 33 * 1"
+
+enum { MESSAGE_IDS = 256 };
+
+/* What the model sees in the end, laid down by hand: one text, in which only the replies stand for
+ * the paths. */
+typedef struct message_text {
+    int32_t ids[MESSAGE_IDS];
+    uint32_t n, after; /* after: tokens behind the replies */
+    const cop_model *model;
+    uint32_t recorded, rows; /* recorded: tokens of the record in all */
+    double worst;
+} message_text;
+
+static uint32_t add_text(message_text *m, const char *text) {
+    cop_token_ids ids = {0};
+    CHECK_OK(cop_tokenizer_encode(cop_model_tokenizer(m->model), text, strlen(text),
+                                  (cop_encode_options){.no_bos = true}, &ids));
+    CHECK(m->n + ids.count <= MESSAGE_IDS);
+    memcpy(m->ids + m->n, ids.data, ids.count * sizeof *ids.data);
+    m->n += (uint32_t)ids.count;
+    const uint32_t count = (uint32_t)ids.count;
+    cop_token_ids_release(&ids);
+    return count;
+}
+
+static void compare_message(void *context, uint32_t track, uint32_t token, const float *logits) {
+    message_text *m = context;
+    const uint32_t vocab = cop_model_shape_of(m->model)->vocab;
+    if (track != N_RULES) /* the track behind those of `rules` */
+        return;
+    double *expected = malloc(vocab * sizeof *expected);
+    CHECK(expected);
+    forward_double(m->model, m->ids, m->n - (m->recorded - token) + 1, expected);
+    for (uint32_t i = 0; i < vocab; i++)
+        m->worst = fmax(m->worst, fabs(logits[i] - expected[i]));
+    m->rows++;
+    free(expected);
+}
+
+static void test_a_message_is_all_that_is_seen_of_a_path(void) {
+    /* A reply, none, and one that is cut before its closing tag. */
+    static const char record[] =
+        "<apr><k3>T33 18 15 9 8" MESSAGE_BEFORE "<thr>18 + 15 33 9 8<ok>18 + 15 9 - 8<end>"
+        "<thr>15 - 9 6 18 8 24 18<end><thr>9 - 8 1<no><end><join>" MESSAGE_AFTER;
+    cop_model *model = NULL;
+    cop_dialect_file *file = NULL;
+    cop_trajectories *set = NULL;
+    CHECK_OK(cop_model_open("bench/countdown/countdown.gguf", &model));
+    CHECK_OK(cop_dialect_open("countdown-message", &file));
+    CHECK_OK(cop_trajectories_create(&set));
+    CHECK_OK(cop_trajectory_parse(cop_dialect_of(file), "m", "m", record, sizeof record - 1, set));
+    CHECK_OK(cop_trajectories_tokenize(set, cop_model_tokenizer(model),
+                                       cop_model_shape_of(model)->vocab, 1));
+    message_text m = {.model = model, .recorded = (uint32_t)set->list[0].n_tokens};
+    add_text(&m, "<apr><k3>T33 18 15 9 8");
+    add_text(&m, "<try>18 + 15");
+    add_text(&m, "<try>15 - 9");
+    add_text(&m, "<try>9 - 8");
+    add_text(&m, "<fork>");
+    const uint32_t replies =
+        add_text(&m, "<ok>18 + 15 9 - 8") + add_text(&m, "<no>") + add_text(&m, "<no>");
+    m.after = add_text(&m, "<join>") + add_text(&m, MESSAGE_AFTER);
+    cop_joins_table table;
+    const cop_joins_options options = {.other = COP_ARITH_BF16,
+                                       .n_threads = 1,
+                                       .dialect = cop_dialect_of(file),
+                                       .listener = compare_message,
+                                       .context = &m};
+    CHECK_OK(cop_joins_run(model, &set->list[0], &options, &table));
+    CHECK_EQ(table.n_tracks, N_RULES + 1);
+    CHECK_TEXT(table.tracks[N_RULES].name, "message");
+    CHECK(!table.omitted);
+    CHECK_EQ(m.rows, m.after);
+    CHECK_EQ(table.n_tokens, m.after);
+    CHECK_EQ(table.tracks[N_RULES].tokens_recomputed, replies);
+    printf("  %u rows, %.2g from the oracle\n", m.rows, m.worst);
+    CHECK(m.worst <= TOLERANCE);
+    CHECK(summary_of(&table, "message").logit_diff_max > 1000 * TOLERANCE);
+    cop_joins_table_release(&table);
+    /* A dialect that says nothing of replies leaves the rule out, and says so. */
+    CHECK_OK(
+        cop_joins_run(model, &set->list[0], &(cop_joins_options){.other = COP_ARITH_BF16}, &table));
+    CHECK_EQ(table.n_tracks, N_RULES);
+    CHECK(contrast_of(&table, "band-arithmetic") + 1 == table.n_contrasts);
+    CHECK(table.omitted && strstr(table.omitted, "message"));
+    cop_joins_table_release(&table);
+    cop_trajectories_destroy(set);
+    cop_dialect_close(file);
+    cop_model_close(model);
+}
+
 static void test_what_cannot_be_compared_is_refused(void) {
     static const char flat[] = "{\"v\":1,\"id\":\"f\",\"dialect\":\"multiverse\",\"source\":\"s\","
                                "\"blocks\":0,\"paths\":0,\"depth\":0,\"prompt\":[],"
@@ -378,6 +473,7 @@ int main(void) {
     RUN(test_one_path_is_the_same_under_every_rule);
     RUN(test_what_must_hold_between_tracks);
     RUN(test_only_so_many_tokens_after_a_join);
+    RUN(test_a_message_is_all_that_is_seen_of_a_path);
     RUN(test_what_cannot_be_compared_is_refused);
     return check_report();
 }

@@ -39,7 +39,7 @@ static void put_number(char text[24], double value, const char *format) {
 }
 
 static cop_status put_tracks(const cop_joins_table *table, cop_buffer *out) {
-    COP_TRY(cop_buffer_printf(out, "  %-31s %-14s %-8s %-21s %9s %9s %8s %9s %9s %9s\n", "track",
+    COP_TRY(cop_buffer_printf(out, "  %-31s %-8s %-8s %-21s %9s %9s %8s %9s %9s %9s\n", "track",
                               "keys", "siblings", "positions", "logprob", "join ms", "again",
                               "kB write", "kB read", "kB seen"));
     for (uint32_t t = 0; t < table->n_tracks; t++) {
@@ -51,7 +51,7 @@ static cop_status put_tracks(const cop_joins_table *table, cop_buffer *out) {
             snprintf(name, sizeof name, "reprefill, %s", track->compute);
         put_number(logprob, cop_joins_logprob_mean(table, t), "%.4f");
         COP_TRY(cop_buffer_printf(
-            out, "  %-31s %-14s %-8s %-21s %9s %9.3f %8llu %9.1f %9.1f %9.1f\n", name, track->keys,
+            out, "  %-31s %-8s %-8s %-21s %9s %9.3f %8llu %9.1f %9.1f %9.1f\n", name, track->keys,
             track->siblings, track->positions, logprob, (double)track->join_ns / 1e6,
             (unsigned long long)track->tokens_recomputed, (double)track->kv_written / 1e3,
             (double)track->kv_read / 1e3, (double)track->kv_seen / 1e3));
@@ -112,6 +112,19 @@ static cop_status open_work(const joins_line *line, joins_work *work) {
     return work->tables ? COP_OK : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the results");
 }
 
+/* A dialect that configs/dialects does not know says nothing, and is no error: `replay` takes such
+ * records too. */
+static cop_status run_one(joins_work *work, const cop_trajectory *trajectory,
+                          cop_joins_options *options) {
+    cop_dialect_file *file = NULL;
+    options->dialect = NULL;
+    if (cop_dialect_open(trajectory->dialect, &file) == COP_OK)
+        options->dialect = cop_dialect_of(file);
+    cop_status status = cop_joins_run(work->model, trajectory, options, &work->tables[work->n++]);
+    cop_dialect_close(file);
+    return status;
+}
+
 static cop_status run_set(const joins_line *line, joins_work *work) {
     cop_joins_options options = {.arith = COP_ARITH_F32,
                                  .n_threads = line->threads,
@@ -129,7 +142,7 @@ static cop_status run_set(const joins_line *line, joins_work *work) {
             continue;
         COP_TRY(cop_dialect_check_name(trajectory->dialect));
         cop_progress_line(NULL, i, work->set->count, trajectory->id);
-        COP_TRY(cop_joins_run(work->model, trajectory, &options, &work->tables[work->n++]));
+        COP_TRY(run_one(work, trajectory, &options));
     }
     cop_progress_clear();
     if (work->n == 0 && line->id)

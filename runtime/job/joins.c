@@ -10,6 +10,7 @@ typedef enum joined_keys {
     KEYS_KEPT,     /* of the branches */
     KEYS_COMPUTED, /* again, at the join */
     KEYS_NONE,     /* the paths are out of view */
+    KEYS_REPLIES,  /* out of view but for what they return, which is computed behind the parent's */
 } joined_keys;
 
 typedef struct variant {
@@ -33,6 +34,7 @@ enum {
     T_STITCH_REVERSED,
     T_REPREFILL_REVERSED,
     T_OTHER,
+    T_MESSAGE, /* last: only where the dialect joins by message */
     N_VARIANTS
 };
 
@@ -48,6 +50,7 @@ static const variant variants[N_VARIANTS] = {
     [T_REPREFILL_REVERSED] = {"reprefill, siblings reversed", KEYS_COMPUTED, true,
                               .reversed = true},
     [T_OTHER] = {"reprefill, other arithmetic", KEYS_COMPUTED, true, .other_arith = true},
+    [T_MESSAGE] = {"message", KEYS_REPLIES},
 };
 
 static const cop_joins_contrast contrasts[] = {
@@ -80,9 +83,15 @@ static const cop_joins_contrast contrasts[] = {
      "text, and other positions",
      T_REPREFILL_REVERSED, T_REPREFILL, COP_JOINS_BAND},
     {"band-arithmetic", "re-prefill in the other arithmetic", T_OTHER, T_REPREFILL, COP_JOINS_BAND},
+    /* Last: only where the dialect joins by message. */
+    {"message", "only what each path returns, by the dialect of the record", T_MESSAGE, T_REPREFILL,
+     COP_JOINS_AGAINST_REFERENCE},
 };
 
 enum { N_CONTRASTS = sizeof contrasts / sizeof contrasts[0] };
+_Static_assert((int)N_VARIANTS <= (int)COP_JOINS_TRACKS &&
+                   (int)N_CONTRASTS <= (int)COP_JOINS_CONTRASTS,
+               "a table has room for all of them");
 
 typedef struct place { /* of a stream, for every track alike */
     uint32_t join;     /* the last one in view; 0: none */
@@ -99,7 +108,7 @@ typedef struct run {
     place *places;         /* [n_streams] */
     cop_node *tails;       /* [widest], scratch of a stitch */
     float *logits;         /* [N_VARIANTS, COP_JOINS_ROWS, vocab] */
-    uint32_t vocab;
+    uint32_t vocab, n_tracks, n_contrasts;
     bool dry;
 } run;
 
@@ -140,23 +149,32 @@ static float *logits_of(run *r, uint32_t track, uint32_t row) {
     return r->logits + ((size_t)track * COP_JOINS_ROWS + row) * r->vocab;
 }
 
+/* What a path that joins by message was sent is not in the record. */
+static bool has_figures(uint32_t track, const cop_joins_token *token) {
+    return variants[track].keys != KEYS_REPLIES || token->depth == 0;
+}
+
 static void record_row(run *r, const uint32_t *twin, const cop_joins_token *token, uint32_t row) {
     cop_joins_table *table = r->table;
     const size_t i = table->n_tokens++;
     double lse[N_VARIANTS];
     table->tokens[i] = *token;
-    for (uint32_t t = 0; t < N_VARIANTS; t++) {
+    for (uint32_t t = 0; t < r->n_tracks; t++) {
         const float *logits = logits_of(r, twin[t], row);
         lse[t] = twin[t] == t ? cop_joins_logsumexp(logits, r->vocab) : lse[twin[t]];
-        table->logprobs[i * N_VARIANTS + t] = token->next < 0 ? NAN : logits[token->next] - lse[t];
-        if (r->options->listener)
+        const bool has = has_figures(t, token);
+        table->logprobs[i * r->n_tracks + t] =
+            has && token->next >= 0 ? logits[token->next] - lse[t] : NAN;
+        if (has && r->options->listener)
             r->options->listener(r->options->context, t, token->token, logits);
     }
-    for (uint32_t c = 0; c < N_CONTRASTS; c++) {
+    for (uint32_t c = 0; c < r->n_contrasts; c++) {
         const uint32_t base = contrasts[c].base, other = contrasts[c].track;
-        table->rows[i * N_CONTRASTS + c] =
+        table->rows[i * r->n_contrasts + c] =
             cop_joins_compare(logits_of(r, twin[base], row), lse[base],
                               logits_of(r, twin[other], row), lse[other], r->vocab);
+        if (!has_figures(other, token))
+            table->rows[i * r->n_contrasts + c] = (cop_joins_row){NAN, NAN, false};
     }
 }
 
@@ -165,7 +183,7 @@ static void record_row(run *r, const uint32_t *twin, const cop_joins_token *toke
 static cop_status walk_rows(run *r, uint32_t stream, const cop__joins_op *op, uint32_t begin,
                             uint32_t n, uint32_t n_rows, const uint32_t *twin) {
     place *here = &r->places[stream];
-    for (uint32_t t = 0; t < N_VARIANTS; t++)
+    for (uint32_t t = 0; t < r->n_tracks; t++)
         if (twin[t] == t)
             COP_TRY(cop__joins_extend(lane_of(r, t), cursor_of(r, stream, t), r->tree.token + begin,
                                       n, logits_of(r, t, 0), n_rows));
@@ -193,20 +211,25 @@ static uint32_t rows_compared(const run *r, const place *here, uint32_t n) {
     return most && most - here->after < n ? most - here->after : n;
 }
 
+static cop_status check_interrupt(const run *r) {
+    if (r->options->interrupt && atomic_load(r->options->interrupt))
+        return COP_FAIL(COP_ERR_INTERRUPTED, "interrupted");
+    return COP_OK;
+}
+
 static cop_status walk_text(run *r, uint32_t stream, const cop__joins_op *op) {
     uint32_t twin[N_VARIANTS];
-    for (uint32_t t = 0; t < N_VARIANTS; t++)
+    for (uint32_t t = 0; t < r->n_tracks; t++)
         twin[t] = twin_of(r, stream, t);
-    for (uint32_t t = 0; t < N_VARIANTS; t++)
+    for (uint32_t t = 0; t < r->n_tracks; t++)
         if (twin[t] == t)
             COP_TRY(cop__joins_open(lane_of(r, t), cursor_of(r, stream, t)));
     for (uint32_t at = op->begin, n; at < op->end; at += n) {
-        if (r->options->interrupt && atomic_load(r->options->interrupt))
-            return COP_FAIL(COP_ERR_INTERRUPTED, "interrupted");
+        COP_TRY(check_interrupt(r));
         n = op->end - at < COP_JOINS_ROWS ? op->end - at : COP_JOINS_ROWS;
         COP_TRY(walk_rows(r, stream, op, at, n, rows_compared(r, &r->places[stream], n), twin));
     }
-    for (uint32_t t = 0; t < N_VARIANTS; t++) {
+    for (uint32_t t = 0; t < r->n_tracks; t++) {
         cop__joins_cursor *cursor = cursor_of(r, stream, t);
         if (twin[t] == t) {
             cop__joins_close(lane_of(r, t), cursor);
@@ -238,10 +261,27 @@ static cop_status stitch(run *r, uint32_t track, const cop__joins_op *op,
 static cop_status compute_block(run *r, uint32_t track, const cop__joins_op *op,
                                 cop__joins_cursor *cursor);
 
+/* token[begin .. end) behind the cursor; nothing is compared. */
+static cop_status compute_text(run *r, uint32_t track, const int32_t *token, uint32_t begin,
+                               uint32_t end, cop__joins_cursor *cursor) {
+    cop__joins_lane *lane = lane_of(r, track);
+    if (begin == end)
+        return COP_OK;
+    COP_TRY(cop__joins_open(lane, cursor));
+    for (uint32_t at = begin, n; at < end; at += n) {
+        COP_TRY(check_interrupt(r));
+        n = end - at < COP_JOINS_ROWS ? end - at : COP_JOINS_ROWS;
+        COP_TRY(cop__joins_extend(lane, cursor, token + at, n, NULL, 0));
+    }
+    cop__joins_close(lane, cursor);
+    if (!r->dry)
+        r->table->tracks[track].tokens_recomputed += end - begin;
+    return COP_OK;
+}
+
 /* A stream's tokens again, behind the cursor; nothing is compared. */
 static cop_status compute_stream(run *r, uint32_t track, uint32_t stream,
                                  cop__joins_cursor *cursor) {
-    cop__joins_lane *lane = lane_of(r, track);
     const cop__joins_stream *s = &r->tree.streams[stream];
     for (uint32_t i = 0; i < s->n_ops; i++) {
         const cop__joins_op *op = &r->tree.ops[s->first_op + i];
@@ -249,14 +289,7 @@ static cop_status compute_stream(run *r, uint32_t track, uint32_t stream,
             COP_TRY(compute_block(r, track, op, cursor));
             continue;
         }
-        COP_TRY(cop__joins_open(lane, cursor));
-        for (uint32_t at = op->begin, n; at < op->end; at += n) {
-            n = op->end - at < COP_JOINS_ROWS ? op->end - at : COP_JOINS_ROWS;
-            COP_TRY(cop__joins_extend(lane, cursor, r->tree.token + at, n, NULL, 0));
-        }
-        cop__joins_close(lane, cursor);
-        if (!r->dry)
-            r->table->tracks[track].tokens_recomputed += op->end - op->begin;
+        COP_TRY(compute_text(r, track, r->tree.token, op->begin, op->end, cursor));
     }
     return COP_OK;
 }
@@ -300,6 +333,8 @@ static cop_status join_track(run *r, uint32_t track, const cop__joins_op *op,
     }
     for (uint32_t p = 0; p < op->n_paths; p++)
         let_go(r, track, cursor_of(r, op->first_path + p, track));
+    if (v->keys == KEYS_REPLIES)
+        return compute_text(r, track, r->tree.replies.data, op->reply_begin, op->reply_end, cursor);
     return v->keys == KEYS_COMPUTED ? compute_block(r, track, op, cursor) : COP_OK;
 }
 
@@ -326,11 +361,11 @@ static cop_status walk_block(run *r, uint32_t stream, const cop__joins_op *op) {
     for (uint32_t p = op->first_path; p < op->first_path + op->n_paths; p++) {
         r->places[p] = r->places[stream];
         r->places[p].depth++;
-        for (uint32_t t = 0; t < N_VARIANTS; t++)
+        for (uint32_t t = 0; t < r->n_tracks; t++)
             copy_cursor(r, t, cursor_of(r, stream, t), cursor_of(r, p, t));
         COP_TRY(walk(r, p));
     }
-    for (uint32_t t = 0; t < N_VARIANTS; t++)
+    for (uint32_t t = 0; t < r->n_tracks; t++)
         COP_TRY(join_timed(r, t, op, cursor_of(r, stream, t)));
     r->places[stream].join = ++r->table->joins;
     r->places[stream].after = 0;
@@ -353,10 +388,10 @@ static cop_status walk_tree(run *r, bool dry) {
     r->places[0] = (place){0};
     for (size_t i = 0; i < (size_t)r->tree.n_streams * N_VARIANTS; i++)
         r->at[i] = (cop__joins_cursor){.node = COP_NODE_NONE};
-    for (uint32_t t = 0; t < N_VARIANTS; t++)
+    for (uint32_t t = 0; t < r->n_tracks; t++)
         *cursor_of(r, 0, t) = (cop__joins_cursor){.node = cop_kv_root(lane_of(r, t)->kv)};
     COP_TRY(walk(r, 0));
-    for (uint32_t t = 0; t < N_VARIANTS; t++) {
+    for (uint32_t t = 0; t < r->n_tracks; t++) {
         const cop__joins_lane *lane = lane_of(r, t);
         r->table->tracks[t].kv_seen =
             lane->token_bytes * cop_kv_view_tokens(lane->kv, cursor_of(r, 0, t)->node);
@@ -365,20 +400,31 @@ static cop_status walk_tree(run *r, bool dry) {
     return COP_OK;
 }
 
+/* Why there is no track of the rule; NULL: there is one. */
+static const char *why_no_message(const cop_model *model, const cop_trajectory *trajectory,
+                                  const cop_dialect *dialect) {
+    if (!dialect || dialect->join != COP_JOIN_MESSAGE)
+        return "message: the dialect of the record does not say what a path would return";
+    if (!trajectory->has_text || !cop_model_tokenizer(model))
+        return "message: without the record's text and a tokenizer, what a path returns cannot be "
+               "cut out of it";
+    return NULL;
+}
+
 static void describe(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     cop_joins_table *table = r->table;
-    static const char *const keys[] = {"kept", "computed again", "none"};
+    static const char *const keys[] = {"kept", "again", "none", "replies"};
     *table = (cop_joins_table){.trajectory = trajectory->id,
                                .dialect = trajectory->dialect,
                                .model = cop_model_name(model),
                                .tokens_from = cop_token_origin_text(trajectory->origin),
                                .random_weights = cop_model_is_random(model),
                                .vocab = r->vocab,
-                               .n_tracks = N_VARIANTS,
-                               .n_contrasts = N_CONTRASTS};
-    for (uint32_t t = 0; t < N_VARIANTS; t++) {
+                               .n_tracks = r->n_tracks,
+                               .n_contrasts = r->n_contrasts};
+    for (uint32_t t = 0; t < r->n_tracks; t++) {
         const variant *v = &variants[t];
-        const bool none = v->keys == KEYS_NONE;
+        const bool none = v->keys == KEYS_NONE || v->keys == KEYS_REPLIES;
         table->tracks[t] = (cop_joins_track){
             .name = v->name,
             .keys = keys[v->keys],
@@ -396,10 +442,11 @@ static void describe(run *r, const cop_model *model, const cop_trajectory *traje
 /* Bounds that hold for any tree; the pages are counted by a dry run. */
 static cop__joins_size bounds_of(const cop__joins_tree *tree) {
     const uint64_t ops = (uint64_t)tree->n_ops + tree->n_streams + 2;
-    return (cop__joins_size){.pages = (uint32_t)(2 * N_VARIANTS * (tree->n_tokens / 16 + ops)),
+    const uint64_t tokens = (uint64_t)tree->n_tokens + tree->replies.count;
+    return (cop__joins_size){.pages = (uint32_t)(2 * N_VARIANTS * (tokens / 16 + ops)),
                              .segments = (uint32_t)(2 * N_VARIANTS * ops),
                              .nodes = (uint32_t)(N_VARIANTS * ops * (tree->depth + 3)),
-                             .positions = tree->n_tokens + 1};
+                             .positions = (uint32_t)tokens + 1};
 }
 
 static cop_status create_lanes(run *r, const cop_model *model, bool dry, cop__joins_size *size) {
@@ -429,6 +476,8 @@ static cop_status take_buffers(run *r) {
 static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     const uint32_t context = cop_model_shape_of(model)->context;
     COP_TRY(cop__joins_tree_create(trajectory, &r->tree));
+    if (r->n_tracks > T_MESSAGE)
+        COP_TRY(cop__joins_replies(&r->tree, r->options->dialect, cop_model_tokenizer(model)));
     if (r->tree.n_tokens > context && !r->options->allow_extrapolation)
         return COP_FAIL(COP_ERR_CONTEXT,
                         "trajectory \"%s\" has %u tokens, the model's context is %u; "
@@ -447,8 +496,14 @@ static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory 
 
 cop_status cop_joins_run(const cop_model *model, const cop_trajectory *trajectory,
                          const cop_joins_options *options, cop_joins_table *table) {
-    run r = {.options = options, .table = table, .vocab = cop_model_shape_of(model)->vocab};
+    const char *why = why_no_message(model, trajectory, options->dialect);
+    run r = {.options = options,
+             .table = table,
+             .vocab = cop_model_shape_of(model)->vocab,
+             .n_tracks = why ? T_MESSAGE : N_VARIANTS,
+             .n_contrasts = why ? N_CONTRASTS - 1 : N_CONTRASTS};
     describe(&r, model, trajectory);
+    table->omitted = why;
     cop_status status = run_tree(&r, model, trajectory);
     for (uint32_t i = 0; i < COP_JOINS_LANES; i++)
         cop__joins_lane_release(&r.lanes[i]);

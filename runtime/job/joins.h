@@ -7,6 +7,9 @@
  * serves both. Branches run one after the other, each token as a row of a prefill: the bits are
  * those of decoding. So the time of joins is measured, and that of decoding is not: `replay` is.
  *
+ * A dialect that joins by message says what its paths return, and has one track more. What a path
+ * itself was sent is not in a record, so that track has no figures inside paths.
+ *
  * Inside its branch a path never sees its siblings, and all paths begin where their parent stands:
  * what the tracks change is what the text behind a join attends to, and where it stands.
  */
@@ -26,6 +29,8 @@ typedef struct cop_joins_options {
     const char *isa;        /* NULL: the best */
     uint32_t after_max;     /* only so many tokens after each join; 0: all */
     bool allow_extrapolation;
+    const cop_dialect *dialect;   /* the trajectory's, where it is known: what paths return if it
+                                     joins by message. May be NULL */
     const atomic_bool *interrupt; /* may be NULL */
     /* For oracles: the logits of each row that is compared, as they come. May be NULL. */
     void (*listener)(void *context, uint32_t track, uint32_t token, const float *logits);

@@ -11,6 +11,8 @@ enum { COP_JOINS_ROWS = 32, COP_JOINS_LANES = 2 };
 typedef struct cop__joins_op { /* tokens [begin, end) of the flat text; of a block, all its paths */
     uint32_t begin, end;
     uint32_t first_path, n_paths; /* streams, where n_paths > 0 */
+    const cop_block *block;
+    uint32_t reply_begin, reply_end; /* of `replies`: what its paths return */
 } cop__joins_op;
 
 typedef struct cop__joins_stream {
@@ -21,11 +23,16 @@ typedef struct cop__joins_tree {
     int32_t *token;
     cop__joins_op *ops;
     cop__joins_stream *streams;
+    cop_token_ids replies; /* empty unless cop__joins_replies was called */
     uint32_t n_tokens, n_ops, n_streams, n_blocks, widest, depth;
 } cop__joins_tree;
 
 cop_status cop__joins_tree_create(const cop_trajectory *trajectory, cop__joins_tree *out);
 void cop__joins_tree_release(cop__joins_tree *tree);
+
+/* joins_reply.c: finds the replies of every block; the trajectory holds its text. */
+cop_status cop__joins_replies(cop__joins_tree *tree, const cop_dialect *dialect,
+                              const cop_tokenizer *tokenizer);
 
 /* joins_lane.c: a backend of one arithmetic with its KV. Without a backend (a dry run, which tells
  * how many pages it takes) it keeps the books alone. */

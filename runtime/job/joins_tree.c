@@ -27,8 +27,10 @@ static void compile(cop__joins_tree *tree, uint32_t self, const cop_stream *cons
                     uint32_t n_parts);
 
 static void compile_block(cop__joins_tree *tree, cop__joins_op *op, const cop_block *block) {
-    *op = (cop__joins_op){
-        .begin = tree->n_tokens, .first_path = tree->n_streams, .n_paths = block->n_paths};
+    *op = (cop__joins_op){.begin = tree->n_tokens,
+                          .first_path = tree->n_streams,
+                          .n_paths = block->n_paths,
+                          .block = block};
     tree->n_streams += block->n_paths;
     for (uint32_t p = 0; p < block->n_paths; p++) {
         const cop_stream *path = &block->paths[p];
@@ -94,4 +96,5 @@ void cop__joins_tree_release(cop__joins_tree *tree) {
     cop_free(tree->token);
     cop_free(tree->ops);
     cop_free(tree->streams);
+    cop_token_ids_release(&tree->replies);
 }

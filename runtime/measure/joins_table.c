@@ -70,32 +70,37 @@ cop_status cop_joins_summarise(const cop_joins_table *table, uint32_t contrast,
                                cop_joins_summary *out) {
     const cop_joins_contrast *c = &table->contrasts[contrast];
     const uint32_t n = table->n_tokens;
-    *out = (cop_joins_summary){n, NAN, NAN, NAN, NAN, NAN, NAN};
+    *out = (cop_joins_summary){0, NAN, NAN, NAN, NAN, NAN, NAN};
     if (n == 0)
         return COP_OK;
     double *sorted = cop_calloc(n, sizeof *sorted);
     if (!sorted)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory to sort %u values", n);
-    double kl = 0, change = 0;
-    uint32_t same = 0, followed = 0;
-    out->logit_diff_max = 0;
+    double kl = 0, change = 0, most = 0;
+    uint32_t tokens = 0, same = 0, followed = 0;
     for (uint32_t i = 0; i < n; i++) {
         const cop_joins_row *row = &table->rows[(size_t)i * table->n_contrasts + contrast];
         const double *logprobs = &table->logprobs[(size_t)i * table->n_tracks];
-        kl += sorted[i] = row->kl;
+        if (isnan(row->kl))
+            continue;
+        kl += sorted[tokens++] = row->kl;
         same += row->same_top;
-        out->logit_diff_max = fmax(out->logit_diff_max, row->logit_diff);
+        most = fmax(most, row->logit_diff);
         if (table->tokens[i].next >= 0) {
             change += logprobs[c->track] - logprobs[c->base];
             followed++;
         }
     }
-    qsort(sorted, n, sizeof *sorted, by_size);
-    out->kl_mean = kl / n;
-    out->kl_p50 = n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
-    out->kl_max = sorted[n - 1];
-    out->same_top_share = (double)same / n;
-    out->logprob_change = followed ? change / followed : NAN;
+    if (tokens > 0) {
+        qsort(sorted, tokens, sizeof *sorted, by_size);
+        *out = (cop_joins_summary){.tokens = tokens,
+                                   .kl_mean = kl / tokens,
+                                   .kl_p50 = (sorted[(tokens - 1) / 2] + sorted[tokens / 2]) / 2,
+                                   .kl_max = sorted[tokens - 1],
+                                   .logit_diff_max = most,
+                                   .same_top_share = (double)same / tokens,
+                                   .logprob_change = followed ? change / followed : NAN};
+    }
     cop_free(sorted);
     return COP_OK;
 }
@@ -104,9 +109,10 @@ double cop_joins_logprob_mean(const cop_joins_table *table, uint32_t track) {
     double sum = 0;
     uint32_t n = 0;
     for (uint32_t i = 0; i < table->n_tokens; i++) {
-        if (table->tokens[i].next < 0)
+        const double logprob = table->logprobs[(size_t)i * table->n_tracks + track];
+        if (isnan(logprob))
             continue;
-        sum += table->logprobs[(size_t)i * table->n_tracks + track];
+        sum += logprob;
         n++;
     }
     return n ? sum / n : NAN;

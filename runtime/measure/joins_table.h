@@ -52,7 +52,7 @@ typedef struct cop_joins_token {
     int32_t id, next; /* next: the recorded token that follows in its text; -1: none does */
 } cop_joins_token;
 
-typedef struct cop_joins_row { /* one token under one contrast */
+typedef struct cop_joins_row { /* one token under one contrast; NaN where a track has no figure */
     double kl;                 /* D(base || other) of the next token, in nats; >= 0 */
     double logit_diff;         /* largest |logit - logit of the base| */
     bool same_top;             /* both find the same token the most likely */
@@ -66,7 +66,7 @@ typedef struct cop_joins_table {
     cop_joins_contrast contrasts[COP_JOINS_CONTRASTS];
     uint32_t n_tracks, n_contrasts;
     cop_joins_token *tokens;
-    double *logprobs;    /* [n_tokens, n_tracks] of `next`; NaN where none follows */
+    double *logprobs;    /* [n_tokens, n_tracks] of `next`; NaN: none */
     cop_joins_row *rows; /* [n_tokens, n_contrasts] */
     uint32_t n_tokens, capacity;
     const char *omitted; /* a rule that is left out, and why; NULL: none */
@@ -81,7 +81,7 @@ double cop_joins_logsumexp(const float *logits, uint32_t vocab);
 cop_joins_row cop_joins_compare(const float *base, double base_lse, const float *other,
                                 double other_lse, uint32_t vocab);
 
-typedef struct cop_joins_summary { /* of one contrast, over the tokens `from` .. */
+typedef struct cop_joins_summary { /* of one contrast, over the tokens with a figure */
     uint32_t tokens;               /* 0: the rest is NaN */
     double kl_mean, kl_p50, kl_max;
     double logit_diff_max, same_top_share;

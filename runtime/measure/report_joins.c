@@ -27,7 +27,10 @@ static curve curve_of(const cop_joins_table *table, uint32_t contrast) {
     curve c = {0};
     for (uint32_t i = 0; i < table->n_tokens; i++) {
         const uint32_t bin = bin_of(table->tokens[i].after);
-        c.kl[bin] += table->rows[(size_t)i * table->n_contrasts + contrast].kl;
+        const double kl = table->rows[(size_t)i * table->n_contrasts + contrast].kl;
+        if (isnan(kl))
+            continue;
+        c.kl[bin] += kl;
         c.at[bin] += table->tokens[i].after;
         c.tokens[bin]++;
     }
@@ -141,7 +144,7 @@ static void put_contrasts(cop__html *html, const cop_joins_table *table) {
                   "<div class=\"scroll\"><table><thead><tr><th>contrast</th><th>what differs</th>"
                   "<th class=\"n\">KL mean</th><th class=\"n\">median</th><th class=\"n\">max</th>"
                   "<th class=\"n\">largest logit difference</th><th class=\"n\">same top token</th>"
-                  "<th class=\"n\">log-probability</th></tr></thead>\n");
+                  "<th class=\"n\">log-prob. change</th></tr></thead>\n");
     for (cop_joins_kind kind = COP_JOINS_AGAINST_REFERENCE; kind <= COP_JOINS_BAND; kind++) {
         cop__html_printf(html, "<tbody><tr><th colspan=\"8\">%s</th></tr>\n", titles[kind]);
         for (uint32_t c = 0; c < table->n_contrasts; c++) {
@@ -169,18 +172,19 @@ static void put_contrasts(cop__html *html, const cop_joins_table *table) {
 }
 
 static void put_tracks(cop__html *html, const cop_joins_table *table) {
-    cop__html_put(html,
-                  "<div class=\"scroll\"><table><thead><tr><th>track</th><th>keys and values</th>"
-                  "<th>siblings</th><th>positions</th><th>arithmetic</th>"
-                  "<th class=\"n\">log-probability a token</th><th class=\"n\">time in joins</th>"
-                  "<th class=\"n\">computed again</th><th class=\"n\">KV written</th>"
-                  "<th class=\"n\">KV read</th><th class=\"n\">KV in view at the end</th>"
-                  "</tr></thead><tbody>\n");
+    cop__html_put(html, "<div class=\"scroll\"><table><thead><tr><th>track</th><th>keys</th>"
+                        "<th>siblings</th><th>positions</th><th>in</th>"
+                        "<th class=\"n\">log-prob.</th><th class=\"n\">joins</th>"
+                        "<th class=\"n\">again</th><th class=\"n\">KV written</th>"
+                        "<th class=\"n\">KV read</th><th class=\"n\">KV in view</th>"
+                        "</tr></thead><tbody>\n");
     for (uint32_t t = 0; t < table->n_tracks; t++) {
         const cop_joins_track *track = &table->tracks[t];
-        cop__html_printf(html, "<tr><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td>",
-                         track->name, track->keys, track->siblings, track->positions,
-                         track->compute);
+        cop__html_printf(
+            html,
+            "<tr "
+            "style=\"white-space:nowrap\"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td>",
+            track->name, track->keys, track->siblings, track->positions, track->compute);
         put_small(html, cop_joins_logprob_mean(table, t));
         cop__html_cell(html, (double)track->join_ns / 1e6, COP_UNIT_MS);
         cop__html_cell(html, (double)track->tokens_recomputed, COP_UNIT_COUNT);
@@ -189,7 +193,13 @@ static void put_tracks(cop__html *html, const cop_joins_table *table) {
         cop__html_cell(html, (double)track->kv_seen, COP_UNIT_BYTES);
         cop__html_put(html, "</tr>\n");
     }
-    cop__html_put(html, "</tbody></table></div>\n");
+    cop__html_put(
+        html,
+        "</tbody></table></div>\n<p class=\"soft small\">Keys: of the paths, in the view of the "
+        "text behind the join: kept as the branches made them, or computed again. Log-prob.: "
+        "of the recorded tokens, mean, nats. Joins: time in them. Again: tokens that joins "
+        "computed again. KV written and read: by joins. KV in view: of the text's last "
+        "token.</p>\n");
 }
 
 static void put_table(cop__html *html, const cop_joins_table *table) {
@@ -227,11 +237,12 @@ cop_status cop_joins_page(const cop_joins_table *tables, uint32_t n, const char 
         &html,
         "</p>\n<p>The recorded tokens are forced through every track, and the next-token "
         "distributions behind each join are compared row by row: D(base || other), in nats, in "
-        "double precision over the whole vocabulary. A contrast that lies within the last group, "
-        "where the method is the same, cannot be told from noise. The order of the siblings under "
-        "re-prefill is no rounding: it is another text that says the same. Time and bytes are "
-        "those of joins alone, on the host's cpu, with branches run one after the other; "
-        "<code>coppice replay</code> times decoding.</p>\n");
+        "double precision over the whole vocabulary. What is no larger than the bands of the "
+        "siblings' order under stitch and of the arithmetic is noise: there, rounding alone "
+        "differs. The siblings' order under re-prefill is no rounding, but another text that says "
+        "the same: what is no larger than that band is no more than the order does. "
+        "Time and bytes are those of joins alone, on the host's cpu, branches run one after the "
+        "other; <code>coppice replay</code> times decoding.</p>\n");
     for (uint32_t i = 0; i < n; i++)
         put_table(&html, &tables[i]);
     cop__html_end(&html);
