@@ -214,7 +214,7 @@ static void work_kind(const kind *k, seen *sum) {
         put(&s.prompt[i], prompt, 12 + 5 * i);
         put(&s.spawn[i], prompt, 9);
     }
-    work(&s, percents, 4, forks, sum);
+    work(&s, percents, check_effort(4, 2), forks, sum);
     close_set(&s);
     live_world_free(script, SCRIPTS);
     live_world_close(&w);
