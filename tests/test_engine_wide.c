@@ -6,7 +6,12 @@
 static void test_a_wide_tree_in_a_small_pool(void) {
     cop_model *model;
     CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
-    wide_check(&(wide_runs){.model = model, .backend = "cpu", .arith = COP_ARITH_F32, .words = 5});
+    wide_check(&(wide_runs){.model = model,
+                            .backend = "cpu",
+                            .arith = COP_ARITH_F32,
+                            .n_samples = WIDE_SAMPLES,
+                            .words = 5,
+                            .n_policies = 3});
     cop_model_close(model);
 }
 

@@ -181,7 +181,7 @@ static void close_set(set *s) {
 typedef struct kind {
     const char *dialect, *plan, *inner;
     bool nested, reuse;
-    uint32_t n_samples;
+    uint32_t n_samples, deadline; /* paths that pass it are dropped */
 } kind;
 
 static void work_kind(const kind *k, seen *sum) {
@@ -194,15 +194,16 @@ static void work_kind(const kind *k, seen *sum) {
     if (k->reuse)
         dialect.reuse = COP_REUSE_LONGEST_PREFIX;
     bool forks = dialect.join != COP_JOIN_NONE;
-    cop_script script[SCRIPTS] = {live_world_say(&w, "", k->plan), live_world_say(&w, "1", "ab"),
-                                  live_world_say(&w, "2", k->inner),
-                                  live_world_say(&w, "3", "one of many words")};
+    cop_script script[SCRIPTS] = {
+        live_world_say(&w, "", k->plan), live_world_say(&w, "1", k->deadline ? "<ok>1<end>" : "ab"),
+        live_world_say(&w, "2", k->inner), live_world_say(&w, "3", "one of many words")};
     set s = {.name = k->dialect, .model = w.model, .max_positions = 1024};
     s.options = (cop_live_options){.dialect = &dialect,
                                    .tokenizer = w.tokenizer,
                                    .n_samples = k->n_samples,
                                    .max_tokens = forks ? 600 : 70,
                                    .max_branches = 24,
+                                   .join_policy = {.deadline_tokens = k->deadline},
                                    .temperature = 1,
                                    .top_p = 1,
                                    .script = script,
@@ -214,7 +215,7 @@ static void work_kind(const kind *k, seen *sum) {
         put(&s.prompt[i], prompt, 12 + 5 * i);
         put(&s.spawn[i], prompt, 9);
     }
-    work(&s, percents, 4, forks, sum);
+    work(&s, percents, check_effort(4, 2), forks, sum);
     close_set(&s);
     live_world_free(script, SCRIPTS);
     live_world_close(&w);
@@ -241,6 +242,16 @@ static void test_scripted_problems_in_any_pool(void) {
          .nested = true,
          .reuse = true,
          .n_samples = 2},
+        {.dialect = "countdown-message",
+         .plan = PLAN,
+         .inner = "x<try>e<try>f<fork>",
+         .nested = true,
+         .n_samples = 3},
+        {.dialect = "countdown-stitch",
+         .plan = PLAN "ok$",
+         .inner = "2",
+         .n_samples = 1,
+         .deadline = 45},
         {.dialect = "multiverse", .plan = GOALS, .inner = "2", .n_samples = 2},
         {.dialect = "sequential", .plan = "", .inner = "", .n_samples = 5},
     };

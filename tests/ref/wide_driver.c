@@ -53,8 +53,8 @@ static cop_status wide_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     for (uint32_t i = 0; i < WIDE_PROMPT; i++)
         d->prompt[i] = (int32_t)draw(d, UINT32_MAX, i, 0, d->vocab);
     COP_TRY(cop_engine_feed(engine, root, d->prompt, WIDE_PROMPT, COP_FEED_PROMPT));
-    COP_TRY(cop_engine_fork(engine, root, WIDE_SAMPLES, samples));
-    for (uint32_t i = 0; i < WIDE_SAMPLES; i++)
+    COP_TRY(cop_engine_fork(engine, root, d->n_samples, samples));
+    for (uint32_t i = 0; i < d->n_samples; i++)
         begin(d, engine, &d->branches[i * WIDE_OF_SAMPLE], samples[i], 0);
     return COP_OK;
 }
@@ -200,7 +200,7 @@ static bool wide_restart(cop_driver *driver, cop_engine *engine, cop_branch bran
         return true;
     d->restarts++;
     if (id == UINT32_MAX) {
-        for (uint32_t i = 0; i < WIDE_SAMPLES; i++)
+        for (uint32_t i = 0; i < d->n_samples; i++)
             forget_below(d, i * WIDE_OF_SAMPLE);
         return true;
     }
@@ -210,7 +210,8 @@ static bool wide_restart(cop_driver *driver, cop_engine *engine, cop_branch bran
     return b->level == 0 || give(d, engine, b, draw(d, id, 0, 3, 3), COP_FEED_HEADER) == COP_OK;
 }
 
-void wide_driver_init(wide_driver *driver, uint64_t key, uint32_t vocab, uint32_t words) {
+void wide_driver_init(wide_driver *driver, uint64_t key, uint32_t vocab, uint32_t n_samples,
+                      uint32_t words) {
     memset(driver, 0, sizeof *driver);
     driver->driver = (cop_driver){.problem_key = key,
                                   .prompt_tokens = WIDE_PROMPT,
@@ -224,6 +225,7 @@ void wide_driver_init(wide_driver *driver, uint64_t key, uint32_t vocab, uint32_
     driver->key = key;
     driver->vocab = vocab;
     driver->words = words;
+    driver->n_samples = n_samples;
     for (uint32_t i = 0; i < WIDE_BRANCHES; i++)
         driver->branches[i].branch = COP_BRANCH_NONE;
 }

@@ -27,7 +27,8 @@ typedef struct wide_branch {
 typedef struct wide_driver {
     cop_driver driver;
     uint64_t key;
-    uint32_t vocab, words; /* that a branch says before its block, at most; 1 to 6 */
+    uint32_t vocab, n_samples,
+        words; /* words: that a branch says before its block, at most; 1 to 6 */
     /* A sample's branches lie in a row like a heap: i's are 2i + 1 and 2i + 2. */
     wide_branch branches[WIDE_BRANCHES];
     int32_t prompt[WIDE_PROMPT];
@@ -35,6 +36,7 @@ typedef struct wide_driver {
     uint32_t levels, texts, stitches, pruned, shed, restarts;
 } wide_driver;
 
-void wide_driver_init(wide_driver *driver, uint64_t key, uint32_t vocab, uint32_t words);
+void wide_driver_init(wide_driver *driver, uint64_t key, uint32_t vocab, uint32_t n_samples,
+                      uint32_t words);
 /* Of all tokens and log-probabilities, and of who was pruned. */
 uint64_t wide_driver_digest(const wide_driver *driver);

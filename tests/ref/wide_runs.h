@@ -7,31 +7,33 @@
 
 typedef struct wide_runs {
     const cop_model *model;
-    const char *backend; /* of the tight runs */
+    const char *backend; /* of the tight runs; the roomy one is the cpu's */
     cop_arith arith;
     cop_products_mode products;
-    uint32_t words;
+    uint32_t n_samples, words;
+    uint32_t n_policies; /* from queue on: queue, recompute, prune-lowest */
 } wide_runs;
 
 static inline cop_metrics wide_run(const wide_runs *w, const char *backend, cop_pressure pressure,
                                    uint32_t pages, wide_driver *d) {
-    const cop_engine_options options = {.backend = backend,
-                                        .arith = w->arith,
-                                        .n_threads = 1,
-                                        .products = w->products,
-                                        .page_tokens = 16,
-                                        .n_pages = pages,
-                                        .chunk_tokens = 128,
-                                        .chunk_tail_tokens = 64,
-                                        .max_branches = 2 * WIDE_BRANCHES,
-                                        .max_positions = 4096,
-                                        .max_segments = 16000,
-                                        .pressure = pressure,
-                                        .seed = 7};
+    const cop_engine_options options = {
+        .backend = backend,
+        .arith = w->arith,
+        .n_threads = 1,
+        .products = strcmp(backend, "cpu") == 0 ? COP_PRODUCTS_DEFAULT : w->products,
+        .page_tokens = 16,
+        .n_pages = pages,
+        .chunk_tokens = 128,
+        .chunk_tail_tokens = 64,
+        .max_branches = 2 * WIDE_BRANCHES,
+        .max_positions = 4096,
+        .max_segments = 16000,
+        .pressure = pressure,
+        .seed = 7};
     cop_engine *engine;
     cop_metrics m;
     cop_driver *list[] = {&d->driver};
-    wide_driver_init(d, 3, cop_model_shape_of(w->model)->vocab, w->words);
+    wide_driver_init(d, 3, cop_model_shape_of(w->model)->vocab, w->n_samples, w->words);
     CHECK_OK(cop_engine_create(w->model, &options, &engine));
     CHECK_OK(cop_engine_run(engine, list, 1, &m));
     cop_engine_destroy(engine);
@@ -45,7 +47,7 @@ static inline cop_metrics wide_run(const wide_runs *w, const char *backend, cop_
 
 static inline void wide_check(const wide_runs *w) {
     static wide_driver d;
-    const cop_metrics roomy = wide_run(w, w->backend, COP_PRESSURE_FAIL, 8000, &d);
+    const cop_metrics roomy = wide_run(w, "cpu", COP_PRESSURE_FAIL, 8000, &d);
     const uint64_t digest = wide_driver_digest(&d);
     const uint32_t pages = (uint32_t)(roomy.kv_pages_peak * 60 / 100);
     printf("  %u branches at once, %u levels; %" PRIu64 " tokens, %" PRIu64 " pages, the longest "
@@ -55,7 +57,8 @@ static inline void wide_check(const wide_runs *w) {
     fflush(stdout);
     CHECK(d.n_open_most >= 1024 && d.levels == WIDE_LEVELS);
     CHECK(d.pruned > 0 && d.texts > 0 && d.stitches > 0 && roomy.view_pages_longest <= pages);
-    for (cop_pressure p = COP_PRESSURE_QUEUE; p <= COP_PRESSURE_PRUNE_LOWEST; p++) {
+    for (uint32_t i = 0; i < w->n_policies; i++) {
+        const cop_pressure p = (cop_pressure)(COP_PRESSURE_QUEUE + i);
         const cop_metrics m = wide_run(w, w->backend, p, pages, &d);
         printf("  %s: %" PRIu64 " gave way or waited, %" PRIu64 " tokens again, %u began anew, "
                "%u shed, %" PRIu64 " steps\n",
