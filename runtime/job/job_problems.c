@@ -23,8 +23,12 @@ bool cop__problem_rules_look_across(const cop_problems_method *method) {
            method->prune.budget_tokens || method->prune.window || method->rule;
 }
 
+bool cop__problem_may_be_shed(const cop__problem_cell *cell) {
+    return cell->job->options.kv_policy == COP_PRESSURE_PRUNE_LOWEST;
+}
+
 cop_status cop__problem_compare(const cop__problem_cell *cell, cop__problem_reference *reference) {
-    if (cop__problem_rules_look_across(cell->method))
+    if (cop__problem_rules_look_across(cell->method) || cop__problem_may_be_shed(cell))
         return COP_OK;
     for (uint32_t i = 0; i < cell->set->count; i++) {
         uint64_t hash = cell->outcomes[i].hash;
