@@ -184,6 +184,13 @@ both = rows("both")[2]
 assert both["rule"]["opened"] == 2 and both["stops"] == {"cancelled": 2}
 assert any("2 of 6" in note for note in both["notes"])
 PY
+# Another rule under the same name is another cell.
+sed 's/"keep_percent": 50/"keep_percent": 60/' "$work/waves.json" >"$work/again.json"
+samples again.json
+"$coppice" bench "$work/ruled.json" --out "$work/ruled-again" --json >"$work/again.rows" || die "a changed rule failed"
+cells() { sed 's/.*"cell": *"\([^"]*\)".*/\1/' "$work/ruled-$1/results.jsonl"; }
+[ "$(cells again | head -2)" = "$(cells waves | head -2)" ] || die "a rule changed the cells that it does not rule"
+[ "$(cells again | tail -1)" != "$(cells waves | tail -1)" ] || die "a changed rule stands in the same cell"
 for bad in nosuch deepconf-high certaindex-server tree-of-thoughts-bfs; do
   samples "$bad"
   refuses "samples[0].rule" "$coppice" bench "$work/ruled.json" --out "$work/refused"
