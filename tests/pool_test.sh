@@ -50,6 +50,47 @@ full mv-bridge reprefill+reuse 15
 refuses "kv-policy" replay --kv-policy swap --out "$work/swap"
 pass "test_a_full_pool_under_every_policy"
 
+# Live: one sample and two pages beside it; the prompt is four pages, a sample's own tokens two.
+tight() { # POLICY PAGES
+  printf '{"name": "s", "random": "%s", "compute": "f32", "threads": 1, "page_tokens": 16, "pages": %s, "kv_policy": "%s", "samples": [{"name": "s", "prompt": "x", "n": 6, "max_tokens": 24, "temperature": 1}]}' \
+    "$PWD/$shape" "$2" "$1" >"$work/tight.json"
+}
+tight fail 8
+refuses_late() { # as refuses, but a row may have been printed
+  "$@" >"$work/out" 2>"$work/err"
+  [ $? -eq 2 ] && grep -q "the KV pool is full" "$work/err" || die "\"$*\" did not name the full pool"
+}
+refuses_late "$coppice" bench "$work/tight.json" --out "$work/tight-fail" --json
+tight fail 60
+"$coppice" bench "$work/tight.json" --out "$work/tight-roomy" --json >"$work/tight-roomy.rows" || die "a roomy pool failed"
+for policy in queue recompute prune-lowest; do
+  tight "$policy" 8
+  "$coppice" bench "$work/tight.json" --out "$work/tight-$policy" --json >"$work/tight-$policy.rows" || die "samples under $policy failed"
+done
+tight fail 8
+"$coppice" bench "$work/tight.json" --kv-policy queue --out "$work/tight-line" --json >"$work/tight-line.rows" || die "bench --kv-policy failed"
+python3 - "$work" <<'PY' || die "samples in a full pool are wrong"
+import json, sys
+def rows(name):
+    return [json.loads(l) for l in open(f"{sys.argv[1]}/tight-{name}.rows")]
+def cells(name):
+    return [json.loads(l)["cell"] for l in open(f"{sys.argv[1]}/tight-{name}/results.jsonl")]
+roomy = rows("roomy")
+for policy in ("queue", "recompute"):
+    for a, b in zip(roomy, rows(policy)):
+        assert a["answers"] == b["answers"] and a["stops"] == b["stops"], policy
+        assert a["metrics"]["tokens"]["total"] == b["metrics"]["tokens"]["total"]
+        assert b["metrics"]["kv"]["pages_peak"] <= 8
+    assert b["metrics"]["steps"]["branches_parked"] > 0 and rows(policy)[1]["same_tokens_as_serial"] is True
+assert rows("recompute")[1]["metrics"]["steps"]["tokens_recomputed"] > 0
+forked = rows("prune-lowest")[1]
+assert forked["metrics"]["steps"]["branches_shed"] > 0 and forked["same_tokens_as_serial"] is False
+assert sum(forked["stops"].values()) == 6 and len(forked["stops"]) == 2
+assert cells("line") == cells("queue")
+assert len({c for n in ("roomy", "queue", "recompute", "prune-lowest") for c in cells(n)}) == 12
+PY
+pass "test_live_samples_in_a_full_pool"
+
 # ---- the prefix store ----
 
 grid() { # NAME MEMBERS: a prompt of 200 tokens, three blocks of it shared
@@ -143,6 +184,13 @@ both = rows("both")[2]
 assert both["rule"]["opened"] == 2 and both["stops"] == {"cancelled": 2}
 assert any("2 of 6" in note for note in both["notes"])
 PY
+# Another rule under the same name is another cell.
+sed 's/"keep_percent": 50/"keep_percent": 60/' "$work/waves.json" >"$work/again.json"
+samples again.json
+"$coppice" bench "$work/ruled.json" --out "$work/ruled-again" --json >"$work/again.rows" || die "a changed rule failed"
+cells() { sed 's/.*"cell": *"\([^"]*\)".*/\1/' "$work/ruled-$1/results.jsonl"; }
+[ "$(cells again | head -2)" = "$(cells waves | head -2)" ] || die "a rule changed the cells that it does not rule"
+[ "$(cells again | tail -1)" != "$(cells waves | tail -1)" ] || die "a changed rule stands in the same cell"
 for bad in nosuch deepconf-high certaindex-server tree-of-thoughts-bfs; do
   samples "$bad"
   refuses "samples[0].rule" "$coppice" bench "$work/ruled.json" --out "$work/refused"

@@ -215,6 +215,9 @@ static cop_status run_and_print(cop_job *job, cop_engine *engine, run_waves *wav
     cop_job_prefix_charge(&fill, &metrics);
     bool partial = status == COP_ERR_INTERRUPTED && waves->n_list > 0 &&
                    cop_live_gather(waves->list[waves->n_list - 1].live) == COP_OK;
+    if (status == COP_OK && waves->n_list == 0)
+        return COP_FAIL(COP_ERR_CONFIG, "rule %s lets no sample run",
+                        cop_rule_config_name(rule->config));
     if (status == COP_OK || partial) {
         const cop_run_result result = {.prompt = prompt,
                                        .waves = waves->list,
@@ -254,7 +257,7 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
                                    : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
     cop_job_size size = size_of(line, dialect, whole, positions);
     if (status == COP_OK && rule.rule)
-        cop_job_rule_size(&rule, size.branches, (uint64_t)line->samples * line->max_tokens, &size);
+        cop_job_rule_size(&rule, size.branches, size.tokens, &size);
     if (status == COP_OK && line->tree)
         status = cop_live_tree_create(
             &(cop_live_tree_options){.title = line->prompt ? line->prompt : line->prompt_file,

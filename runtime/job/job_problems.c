@@ -23,6 +23,10 @@ bool cop__problem_rules_look_across(const cop_problems_method *method) {
            method->prune.budget_tokens || method->prune.window || method->rule;
 }
 
+bool cop__problem_may_be_shed(const cop__problem_cell *cell) {
+    return cell->job->options.kv_policy == COP_PRESSURE_PRUNE_LOWEST;
+}
+
 cop_status cop__problem_compare(const cop__problem_cell *cell, cop__problem_reference *reference) {
     if (cop__problem_rules_look_across(cell->method))
         return COP_OK;
@@ -116,7 +120,7 @@ static cop_status run_cell(problems_run *run, uint32_t m, uint32_t at_once, uint
                               .done = done,
                               .total = run->total};
     status = cop__problem_cell_run(&cell);
-    if (status == COP_OK)
+    if (status == COP_OK && !cop__problem_may_be_shed(&cell))
         status = cop__problem_compare(&cell, &run->references[m]);
     if (status == COP_OK)
         status = write_answers(&cell, &line);

@@ -84,6 +84,8 @@ void cop__problem_cell_release(cop__problem_cell *cell);
 /* Whether a problem's tokens may depend on what the rules see of its other paths' progress: then
  * they are not held against another number at once. */
 bool cop__problem_rules_look_across(const cop_problems_method *method);
+/* Likewise where a full pool may end its paths for what runs beside it. */
+bool cop__problem_may_be_shed(const cop__problem_cell *cell);
 
 /* The tokens that a method gave at first, which every other number at once must give as well. */
 typedef struct cop__problem_reference {

@@ -124,6 +124,9 @@ static json_t *notes_of(const cop__problem_cell *cell, const cop__problem_refere
     if (cop__problem_rules_look_across(method))
         json_array_append_new(notes, json_string("its rules look across paths: tokens are not "
                                                  "held against another number at once"));
+    else if (cop__problem_may_be_shed(cell))
+        json_array_append_new(notes, json_string("a full pool may end its paths: tokens are not "
+                                                 "held against another number at once"));
     else if (reference->at_once && reference->at_once != cell->at_once)
         json_array_append_new(notes, json_sprintf("every problem gave the same tokens as with %u "
                                                   "at once",

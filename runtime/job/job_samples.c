@@ -115,13 +115,27 @@ static cop_status run_serial(samples_run *run, cop_metrics *sum) {
     return COP_OK;
 }
 
+/* Ended for room, as its policy says: what it said until then is held against the whole. */
+static bool is_shed(const samples_run *run, const cop_live_sample *sample) {
+    return run->job->options.kv_policy == COP_PRESSURE_PRUNE_LOWEST &&
+           (sample->stop == COP_STOP_CANCELLED || sample->stop == COP_STOP_CONFIDENCE);
+}
+
+static bool any_shed(const samples_run *run) {
+    bool any = false;
+    for (uint32_t i = 0; i < run->n_run; i++)
+        any |= is_shed(run, &run->samples[i]);
+    return any;
+}
+
 /* The promise on bits, seen from outside: a sample is the same alone and among its siblings. */
 static cop_status check_same(const samples_run *run) {
     for (uint32_t i = 0; i < run->what->n_samples; i++) {
         const cop_live_sample *sample = &run->samples[i];
         const cop_token_ids *alone = &run->serial[i];
-        if (alone->count != sample->n_ids ||
-            memcmp(alone->data, sample->ids, alone->count * sizeof *alone->data) != 0)
+        const bool cut = is_shed(run, sample) && sample->n_ids <= alone->count;
+        if ((alone->count != sample->n_ids && !cut) ||
+            memcmp(alone->data, sample->ids, sample->n_ids * sizeof *alone->data) != 0)
             return COP_FAIL(COP_ERR_MISMATCH,
                             "%s: sample %u gave other tokens alone than among its siblings",
                             run->what->name, i);
@@ -231,6 +245,9 @@ static json_t *describe(const samples_run *run, uint32_t row, double threshold) 
         json_int_t so_far = json_integer_value(json_object_get(stops, name));
         json_object_set_new(stops, name, json_integer(so_far + 1));
     }
+    if (row == 1 && any_shed(run))
+        json_array_append_new(notes, json_string("samples were ended for room in the KV pool: does "
+                                                 "less work than the serial row"));
     if (row == 2) {
         json_array_append_new(notes, json_string("does less work than the other two rows"));
         if (run->n_run < what->n_samples)
@@ -255,7 +272,7 @@ static json_t *describe(const samples_run *run, uint32_t row, double threshold) 
     if (record && row == 2 && run->rule.rule)
         json_object_set_new(record, "rule", describe_rule(run));
     if (record && row == 1)
-        json_object_set_new(record, "same_tokens_as_serial", json_true());
+        json_object_set_new(record, "same_tokens_as_serial", json_boolean(!any_shed(run)));
     return record;
 }
 
