@@ -16,6 +16,8 @@ static const struct {
     {"run", cop_command_run, "decode one prompt, with forks, joins and pruning"},
     {"bench", cop_command_bench, "run a sweep of problems and methods from a config"},
     {"replay", cop_command_replay, "force recorded reasoning trees under a join rule"},
+    {"joins", cop_command_joins, "compare the ways to join on one trajectory, row by row"},
+    {"grade", cop_command_grade, "check answers; accuracy, pass@k, maj@k, the Pareto front"},
     {"report", cop_command_report, "write one HTML page from a result folder"},
     {"import", cop_command_import, "turn a system's transcripts into trajectories"},
     {"tokenize", cop_command_tokenize, "text to token ids, or back"},

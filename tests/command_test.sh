@@ -8,7 +8,7 @@ effort=${COPPICE_EFFORT:-100}
 
 . "$(dirname "$0")/command_helpers.sh"
 
-for verb in info tokenize score run import replay bench report; do
+for verb in info tokenize score run import replay joins bench report grade; do
   "$coppice" "$verb" --help >"$work/out" || die "$verb --help failed"
   grep -q "^usage: coppice $verb" "$work/out" || die "$verb --help has no usage line"
 done
@@ -68,6 +68,96 @@ for name in multiverse-engine npr-corrected parallel-r1 threadweaver-rl-recipe; 
   [ "$(wc -l <"$work/out")" -eq 4 ] || die "$name: not every rule was replayed"
 done
 pass "test_texts_of_presets_are_imported_and_replayed"
+
+# Ways to join: a table, lines, and a page that loads nothing.
+grep -E '"id":"(mv-divisors|tw-schedule)"' configs/trajectories/own.jsonl >"$work/two.jsonl"
+joins() { "$coppice" joins --random "$shape" --trajectories "$work/two.jsonl" "$@"; }
+joins --after 6 --html "$work/joins.html" --lines "$work/joins.jsonl" >"$work/out" || die "joins failed"
+joins --after 6 --json >"$work/again" || die "joins --json failed"
+python3 - "$work/out" "$work/joins.jsonl" "$work/again" "$work/joins.html" "$work/two.jsonl" <<'PY' || die "joins says something wrong"
+import json, re, sys
+table, page = open(sys.argv[1]).read(), open(sys.argv[4]).read()
+lines, again = [[json.loads(line) for line in open(f)] for f in sys.argv[2:4]]
+ids = [json.loads(line)["id"] for line in open(sys.argv[5])]
+timeless = lambda rows: [{k: v for k, v in r.items() if k != "join_ms"} for r in rows]
+assert timeless(lines) == timeless(again) and len(ids) == 2
+of = lambda kind: [r for r in lines if r["kind"] == kind]
+assert [r["trajectory"] for r in of("trajectory")] == ids and all(r["random_weights"] for r in of("trajectory"))
+assert all(i + " (" in table and "<h2>" + i + "</h2>" in page for i in ids)
+assert "was not trained with says nothing about a model that was trained" in table
+assert "was not trained with says nothing about a model that was trained" in page
+assert "<script" not in page and not re.search(r"(src|href)=.?(http|//)", page) and page.count("<svg viewBox") == len(ids)
+for r in of("contrast"):
+    assert 0 <= r["kl_mean"] <= r["kl_max"] and r["tokens"] > 0, r
+    mine = [t["contrast"][r["name"]] for t in of("token") if t["trajectory"] == r["trajectory"]]
+    assert len(mine) == r["tokens"] and max(m["kl"] for m in mine) == r["kl_max"]
+    if r["name"] == "band-stitch-order": assert r["kl_max"] < 1e-8, r
+    if r["name"] in ("positions", "dropped"): assert r["kl_max"] > 1e-3, r
+assert all("message" in r["omitted"] for r in of("trajectory")) and table.count("left out: message") == 2
+assert all(1 <= t["after"] <= 6 and t["join"] >= 1 for t in of("token"))
+kept = [r for r in of("track") if r["name"] == "stitch"]
+assert len(kept) == len(ids) and all(r["tokens_recomputed"] == r["kv_written"] == r["kv_read"] == 0 for r in kept)
+PY
+[ "$(joins --id tw-schedule --after 1 --json | grep -c '"kind":"trajectory"')" -eq 1 ] || die "joins --id took more than one"
+refuses "no trajectory" joins --id nothing
+refuses "either a model" "$coppice" joins --trajectories configs/trajectories/own.jsonl
+refuses "trajectories" "$coppice" joins --random "$shape"
+refuses "not supported" "$coppice" joins --random "$shape" --trajectories "$work/t-apr.jsonl"
+refuses "nowhere.jsonl" "$coppice" joins --random "$shape" --trajectories "$work/nowhere.jsonl"
+refuses "nowhere" joins --id tw-schedule --after 1 --html "$work/nowhere/x.html"
+refuses "f32|bf16" joins --compute f64
+printf '{"v": 1, "id": "a", "dialect": "multiverse", "source": "s", "blocks": 0, "paths": 0, "depth": 0, "prompt": [], "stream": [{"text": "x"}]}\n' >"$work/flat.jsonl"
+refuses "nothing is joined" "$coppice" joins --random "$shape" --trajectories "$work/flat.jsonl"
+: >"$work/empty.jsonl"
+refuses "empty.jsonl" "$coppice" joins --random "$shape" --trajectories "$work/empty.jsonl"
+sed 's/"context": 32768/"context": 64/' "$shape" >"$work/short.json"
+refuses "--allow-extrapolation" "$coppice" joins --random "$work/short.json" --trajectories configs/trajectories/own.jsonl
+pass "test_joins_are_compared_and_bad_input_is_refused"
+
+# Grading: a set, three samples of each problem, every state of an answer.
+printf '%s\n' '{"id":"a","prompt":"p","answer":"2"}' '{"id":"b","prompt":"p","answer":"1/2"}' >"$work/set.jsonl"
+printf '%s\n' '{"id":"a","sample":0,"text":"\\boxed{2.0}","tokens":4}' '{"id":"a","sample":1,"text":"no","tokens":6}' \
+  '{"id":"a","sample":2,"answer":"3","tokens":5}' '{"id":"b","sample":0,"answer":"0.5","tokens":10}' \
+  '{"id":"b","sample":1,"answer":"x","tokens":10}' '{"id":"b","sample":2,"answer":null,"tokens":10}' >"$work/said.jsonl"
+head -3 "$work/said.jsonl" >"$work/part.jsonl"
+grade() { "$coppice" grade --set "$work/set.jsonl" --checker boxed "$@"; }
+grade "$work/said.jsonl" --k 1,2,3 --answers "$work/graded.jsonl" --json >"$work/out" || die "grade failed"
+python3 - "$work/out" "$work/graded.jsonl" <<'PY' || die "grades are wrong"
+import json, sys
+line = json.loads(open(sys.argv[1]).read())
+assert [line[k] for k in ("right", "wrong", "none", "ungraded")] == [2, 1, 2, 1], line
+# a: 1 of 3 right; b: 1 of 2, since one cannot be judged and is no sample.
+assert abs(line["avg"]["share"] - (1 / 3 + 1 / 2) / 2) < 1e-12 and line["avg"]["problems"] == 2
+share = [(p["k"], p["share"], p["problems"]) for p in line["pass"]]
+assert abs(share[1][1] - (2 / 3 + 1) / 2) < 1e-12 and share[2] == (3, 1.0, 1), share
+assert line["bootstrap"] == {"replicates": 2000, "seed": 1, "level": 0.95, "clustered_by": "problem"}
+assert line["tokens_mean"] == 7.5 and line["pareto"] == {"tokens": True, "latency_ms": None, "device_s": None}
+assert line["well_formed"]["share"] is None and line["well_formed"]["share_why"]
+grades = [json.loads(l)["grade"] for l in open(sys.argv[2])]
+assert grades == ["right", "none", "wrong", "right", "ungraded", "none"], grades
+PY
+grade "$work/said.jsonl" >"$work/out" && grep -q "pass@3" "$work/out" || die "the table of grades lacks pass@3"
+refuses 'no prediction for problem "b"' grade "$work/part.jsonl"
+grade "$work/part.jsonl" --partial >"$work/out" && grep -q "1 problems have no prediction" "$work/out" || die "a partial grade does not say so"
+refuses "said.jsonl" "$coppice" grade "$work/said.jsonl" --checker boxed
+refuses "there is no checker" "$coppice" grade "$work/said.jsonl" --set "$work/set.jsonl" --checker boxd
+refuses "no plain number" "$coppice" grade "$work/said.jsonl" --set <(echo '{"id":"a","prompt":"p","answer":"x"}') --checker boxed
+refuses "said.jsonl:1: the program \"exit 3\" ended with exit code 3" "$coppice" grade "$work/said.jsonl" --set "$work/set.jsonl" --checker "equivalence:exit 3"
+refuses "gave no line within 40 ms" "$coppice" grade "$work/said.jsonl" --set "$work/set.jsonl" --checker "equivalence:sleep 60" --timeout-ms 40
+printf '%s\n' '{"id":"a","answer":"2"}' '{"id":"a","answer":"2"}' >"$work/doubled.jsonl"
+refuses "doubled.jsonl:2: problem \"a\" has its sample 0 already in line 1" grade "$work/doubled.jsonl"
+echo '{"id":"z","answer":"2"}' >"$work/strange.jsonl"
+refuses 'strange.jsonl:1: the set holds no problem "z"' grade "$work/strange.jsonl"
+echo '{"id":"a"}' >"$work/empty.jsonl"
+refuses 'empty.jsonl:1: neither "answer" nor "text"' grade "$work/empty.jsonl"
+echo '{"id":"a",' >"$work/torn.jsonl"
+refuses 'torn.jsonl:1:' grade "$work/torn.jsonl"
+: >"$work/nothing.jsonl"
+refuses 'holds no prediction' grade "$work/nothing.jsonl"
+refuses "--k takes" grade "$work/said.jsonl" --k 1,0
+refuses "--k takes" grade "$work/said.jsonl" --k 1,
+refuses "nothing to grade" "$coppice" grade results/2026-11-23-smollm2-transcripts --checker exact
+pass "test_grade_tells_right_wrong_none_and_ungraded_apart"
 
 joins="flattened reprefill reprefill+reuse stitch"
 "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "$work/own" --json --threads 1 >"$work/own.jsonl" || die "replay failed"
@@ -182,6 +272,19 @@ assert [r["at_once"] for r in rows] == [1, 2]
 assert rows[0]["each"]["tokens"] == rows[1]["each"]["tokens"] and rows[0]["accuracy"]["right"] >= 5
 assert all(r["metrics"]["machine"]["allocations_in_steps"] == 0 for r in rows)
 assert len(glob.glob(sys.argv[2] + "/answers-*.jsonl")) == 2
+PY
+"$coppice" grade "$work/six" --checker countdown --json >"$work/out" || die "a result folder is not graded"
+"$coppice" grade "$work/six" --set "$work/six.jsonl" --checker countdown --json >"$work/again" || die "a result folder is not graded against its set"
+python3 - "$work/six.rows" "$work/out" "$work/again" <<'PY' || die "a folder's grades are not those of its run"
+import json, sys
+rows, grades, again = [[json.loads(line) for line in open(f)] for f in sys.argv[1:]]
+assert grades == again and len(grades) == 2
+for row, grade in zip(rows, grades):
+    assert all(row["accuracy"][k] == grade[k] for k in ("right", "wrong", "none", "ungraded")), grade
+    assert abs(grade["avg"]["share"] - row["accuracy"]["share"]) < 1e-12
+    assert abs(grade["tokens_mean"] - row["tokens_mean"]) < 1e-9
+    assert abs(grade["latency_ms_mean"] - row["latency_ms"]["mean"]) < 1e-6
+    assert grade["used_parallelism"]["share"] == row["forked"] and grade["well_formed"]["share"] == row["well_formed"]
 PY
 grep -q 'longest path' "$work/six/report.html" || die "the report says nothing of the longest path"
 refuse_set() { # WORDS LINE

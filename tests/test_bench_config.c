@@ -220,6 +220,110 @@ static void test_where_it_is_computed_is_read(void) {
     }
 }
 
+static void test_the_pool_is_read(void) {
+    static const char tail[] = "\"samples\": [{\"name\": \"s\", \"prompt\": \"x\", \"n\": 1, "
+                               "\"max_tokens\": 1}]}";
+    static const struct {
+        const char *members;
+        cop_pressure policy;
+        uint32_t block;
+        bool warm;
+    } good[] = {
+        {"", COP_PRESSURE_FAIL, 0, false},
+        {"\"kv_policy\": \"fail\",", COP_PRESSURE_FAIL, 0, false},
+        {"\"kv_policy\": \"queue\",", COP_PRESSURE_QUEUE, 0, false},
+        {"\"kv_policy\": \"recompute\",", COP_PRESSURE_RECOMPUTE, 0, false},
+        {"\"kv_policy\": \"prune-lowest\",", COP_PRESSURE_PRUNE_LOWEST, 0, false},
+        {"\"prefix\": {\"block\": 256, \"state\": \"cold\"},", COP_PRESSURE_FAIL, 256, false},
+        {"\"prefix\": {\"block\": 64, \"state\": \"warm\"},", COP_PRESSURE_FAIL, 64, true},
+        {"\"prefix\": {\"block\": 192, \"state\": \"warm\"}, \"chunk_tokens\": 192,",
+         COP_PRESSURE_FAIL, 192, true},
+    };
+    static const char *const bad[][2] = {
+        {"\"kv_policy\": \"swap\",", "prune-lowest"},
+        {"\"kv_policy\": true,", "kv_policy"},
+        {"\"prefix\": 256,", "prefix"},
+        {"\"prefix\": {},", "block"},
+        {"\"prefix\": {\"block\": 256},", "state"}, /* neither is what one means */
+        {"\"prefix\": {\"state\": \"warm\"},", "block"},
+        {"\"prefix\": {\"block\": 256, \"state\": \"hot\"},", "warm"},
+        {"\"prefix\": {\"block\": 0, \"state\": \"cold\"},", "block"},
+        {"\"prefix\": {\"block\": 100, \"state\": \"cold\"},", "multiple of 64"},
+        {"\"prefix\": {\"block\": 192, \"state\": \"cold\"},", "divides chunk_tokens, 1024"},
+        {"\"prefix\": {\"block\": 64, \"state\": \"cold\"}, \"chunk_tail_tokens\": 512,",
+         "chunk_tail_tokens"},
+        {"\"prefix\": {\"block\": 64, \"state\": \"cold\", \"pages\": 1},", "pages"},
+    };
+    char text[512];
+    cop_bench_config *config = NULL;
+    fresh_folder();
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", good[i].members,
+                 tail);
+        CHECK_OK(load_text(text, &config));
+        const cop_job_options *job = cop_bench_config_job(config);
+        CHECK_EQ(job->kv_policy, good[i].policy);
+        CHECK_EQ(job->prefix_block, good[i].block);
+        CHECK_EQ(job->prefix_warm, good[i].warm);
+        cop_bench_config_destroy(config);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", %s %s", bad[i][0], tail);
+        CHECK_STATUS(load_text(text, &config), COP_ERR_CONFIG);
+        CHECK_MESSAGE(bad[i][1]);
+    }
+}
+
+static cop_status load_samples(const char *rule, cop_bench_config **out) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "{\"name\": \"t\", \"random\": \"m\", \"samples\": [{\"name\": \"s\", \"prompt\": "
+             "\"x\", \"n\": 4, \"max_tokens\": 9, %s}]}",
+             rule);
+    return load_text(text, out);
+}
+
+static void test_rules_are_read(void) {
+    cop_bench_config *config = NULL;
+    fresh_folder();
+    write_file("mine.json", "{\"name\": \"mine\", \"source\": \"test\", \"rule\": \"deepconf\", "
+                            "\"mode\": \"online\", \"warmup\": 4, \"keep_percent\": 10, \"vote\": "
+                            "\"majority\"}");
+    write_file("five.json", "{\"name\": \"five\", \"source\": \"test\", \"rule\": \"deepconf\", "
+                            "\"mode\": \"online\", \"warmup\": 5, \"keep_percent\": 10, \"vote\": "
+                            "\"majority\"}");
+    CHECK_OK(load_samples("\"rule\": \"mine.json\"", &config));
+    CHECK(strstr(config->samples[0].rule, folder));
+    cop_bench_config_destroy(config);
+    CHECK_OK(load_samples("\"rule\": \"race\"", &config));
+    CHECK_TEXT(config->samples[0].rule, "race");
+    cop_bench_config_destroy(config);
+    static const char *const bad[][2] = {
+        {"\"rule\": \"nosuch\"", "no rule 'nosuch'"},
+        {"\"rule\": 3", "rule"},
+        {"\"rule\": \"five.json\"", "5 warm-up branches"}, /* of four samples */
+        {"\"rule\": \"deepconf-high\"", "16 warm-up branches"},
+        {"\"rule\": \"mcts-uct\"", "rule"},
+        {"\"rule\": \"certaindex-server\"", "heeds_end"},
+        {"\"rule\": \"race\", \"prune\": {\"budget_tokens\": 3}", "give one"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        CHECK_STATUS(load_samples(bad[i][0], &config), COP_ERR_CONFIG);
+        CHECK_MESSAGE(bad[i][1]);
+        CHECK_MESSAGE("samples[0].rule");
+    }
+    CHECK_OK(load_set(NULL, whole_members,
+                      "{\"name\": \"m\", \"dialect\": \"countdown-message\", \"rule\": "
+                      "\"quorum-tenth-keep\"}",
+                      &config));
+    CHECK_TEXT(config->problems[0].methods[0].rule, "quorum-tenth-keep");
+    CHECK(cop__problem_rules_look_across(&config->problems[0].methods[0]));
+    cop_bench_config_destroy(config);
+    refuse_method(MESSAGE ", \"rule\": \"mine.json\"", "counts whole samples");
+    refuse_method("\"dialect\": \"countdown-sequential\", \"rule\": \"mine.json\"", "4 warm-up");
+    refuse_method(MESSAGE ", \"rule\": \"race\", \"prune\": {\"budget_tokens\": 3}", "give one");
+}
+
 static cop_status load_grid(const char *replay, cop_bench_config **out) {
     char text[1024];
     snprintf(text, sizeof text, "{\"name\": \"t\", \"random\": \"m\", \"replay\": [{%s}]}", replay);
@@ -338,6 +442,8 @@ int main(void) {
     RUN(test_a_grid_is_read);
     RUN(test_a_grid_is_replayed);
     RUN(test_where_it_is_computed_is_read);
+    RUN(test_the_pool_is_read);
+    RUN(test_rules_are_read);
     RUN(test_a_config_is_read);
     RUN(test_a_dialect_file_stands_beside_the_config);
     RUN(test_bad_sets_are_refused);

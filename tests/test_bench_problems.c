@@ -27,6 +27,10 @@ static void hear_record(void *context, const json_t *record, const cop_metrics *
     for (size_t i = 0; i < json_array_size(tokens); i++)
         sum += (uint64_t)json_integer_value(json_array_get(tokens, i));
     CHECK_EQ(metrics->tokens_total, sum);
+    const json_t *traced = json_object_get(
+        json_object_get(json_object_get(record, "reasoning"), "tokens"), "critical_path");
+    CHECK(fabs(json_number_value(traced) * (double)json_array_size(tokens) -
+               (double)metrics->tokens_critical_path) < 1e-6);
 }
 
 static void hear_progress(void *context, uint32_t done, uint32_t total, const char *what) {
@@ -127,6 +131,28 @@ static void check_accuracy(const json_t *record, uint32_t n) {
     CHECK_EQ(graded[1], wrong);
 }
 
+/* By every paper's measure, each once: "| `tokens.total`, .. |". */
+static void check_measures_are_defined(const json_t *reasoning) {
+    cop_buffer page = {0};
+    const char *group, *name;
+    json_t *figures, *value;
+    CHECK_OK(cop__file_read("bench/METRICS.md", &page, NULL));
+    const char *from = strstr(page.data, "## One run, every paper's measure");
+    CHECK(from);
+    json_object_foreach((json_t *)reasoning, group, figures) {
+        json_object_foreach(figures, name, value) {
+            char quoted[96];
+            size_t bytes = strlen(name);
+            snprintf(quoted, sizeof quoted, "`%s.%s`", group, name);
+            if ((bytes < 4 || strcmp(name + bytes - 4, "_why") != 0) && !strstr(from, quoted)) {
+                fprintf(stderr, "bench/METRICS.md does not define %s\n", quoted);
+                exit(1);
+            }
+        }
+    }
+    cop_buffer_release(&page);
+}
+
 static void check_means(const json_t *record, uint32_t n) {
     static const char *const columns[] = {"id",         "grade", "longest", "tokens",
                                           "latency_ms", "forks", "paths",   "stop"};
@@ -144,6 +170,11 @@ static void check_means(const json_t *record, uint32_t n) {
     CHECK(fabs(number(record, "tokens_mean") - tokens / n) < 1e-9);
     CHECK(fabs(number(record, "longest_mean") - longest / n) < 1e-9);
     CHECK(fabs(number(record, "blocks_mean") - forks / n) < 1e-9);
+    /* The traces' own figures are those that the engine counts where it works. */
+    const json_t *traced = member(member(record, "reasoning"), "tokens");
+    CHECK(fabs(number(traced, "total") - tokens / n) < 1e-9);
+    CHECK(fabs(number(traced, "longest_thread") - longest / n) < 1e-9);
+    check_measures_are_defined(member(record, "reasoning"));
     const json_t *times = member(record, "latency_ms");
     CHECK(fabs(number(times, "mean") - latency / n) < 1e-6);
     CHECK(number(times, "p50") <= number(times, "p95"));

@@ -15,7 +15,7 @@ static void test_names(void) {
     CHECK_STATUS(cop_checker_find("countdow\n", &checker), COP_ERR_CONFIG);
     CHECK(checker == NULL);
     CHECK_MESSAGE("\"countdow?\"");
-    CHECK_MESSAGE("exact, countdown");
+    CHECK_MESSAGE("exact, boxed, choice, countdown");
     CHECK_TEXT(cop_grade_name(COP_GRADE_RIGHT), "right");
     CHECK_TEXT(cop_grade_name(COP_GRADE_WRONG), "wrong");
     CHECK_TEXT(cop_grade_name(COP_GRADE_NONE), "none");

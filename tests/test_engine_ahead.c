@@ -59,6 +59,7 @@ static void test_random_trees_have_the_same_bits(void) {
         CHECK_EQ(one.tokens_total, two.tokens_total);
         CHECK_EQ(one.tokens_longest_thread, two.tokens_longest_thread);
         CHECK_EQ(one.tokens_critical_path, two.tokens_critical_path);
+        CHECK(memcmp(&one.seen, &two.seen, sizeof one.seen) == 0);
         /* What runs beyond the plain rows was taken back, ran once more for a fork, or was the last
          * token of a branch whose text alone was joined. */
         CHECK(two.rows >= one.rows);

@@ -34,6 +34,7 @@ static cop_status bench(cop_bench_config *config, const char *out, bool resume, 
 typedef struct bench_line {
     const char *out, *model, *random, *compute;
     cop_device_line on;
+    cop_pool_line pool;
     uint32_t threads;
     bool json, resume, dry;
 } bench_line;
@@ -49,6 +50,7 @@ static cop_status override(const bench_line *given, cop_bench_config *config) {
         job->random = given->random;
     }
     COP_TRY(cop_device_line_read(&given->on, &job->on));
+    COP_TRY(cop_pool_line_read(&given->pool, job));
     if (given->compute)
         return cop_arith_parse(given->compute, &job->arith);
     if (!cop_bench_config_names(config, "compute"))
@@ -67,6 +69,7 @@ int cop_command_bench(int argc, char **argv) {
         {"compute", COP_OPTION_TEXT, &given.compute, NULL, "arithmetic, instead of the config's",
          .choices = "f32|bf16|native-f32|native-a8|native"},
         COP_DEVICE_LINE_OPTIONS(given.on),
+        COP_KV_POLICY_OPTION(given.pool),
         {"resume", COP_OPTION_FLAG, &given.resume, NULL, "go on with a folder that holds results"},
         {"dry-run", COP_OPTION_FLAG, &given.dry, NULL, "print the cells and run nothing"},
         {"json", COP_OPTION_FLAG, &given.json, NULL, "print each result as a line of JSON"},

@@ -8,14 +8,15 @@
 #include "command/job_line.h"
 #include "command/run_output.h"
 #include "config/paths.h"
+#include "job/job_rule.h"
 #include "model/chat.h"
 
 enum { PROMPT_BYTES_MAX = 16 << 20, RUN_BRANCHES = 65 };
 
 typedef struct run_line {
     cop_job_line shared;
-    const char *prompt, *prompt_file, *dialect;
-    uint32_t max_tokens, top_k, ask_paths;
+    const char *prompt, *prompt_file, *dialect, *rule;
+    uint32_t max_tokens, top_k, ask_paths, samples;
     double temperature, top_p, min_p;
     uint32_t pace_ms;
     bool chat, json, tree;
@@ -109,6 +110,124 @@ static cop_status make_prompt(const run_line *line, const cop_model *model,
     return COP_OK;
 }
 
+/* The samples of a prompt, in as many runs of the engine as their rule asks for. */
+typedef struct run_waves {
+    cop_live_options options; /* of all samples */
+    cop_run_wave *list;       /* [options.n_samples] */
+    uint32_t n_list, n_run;
+} run_waves;
+
+static void drop_waves(run_waves *waves) {
+    for (uint32_t i = 0; i < waves->n_list; i++)
+        cop_live_destroy(waves->list[i].live);
+    waves->n_list = waves->n_run = 0;
+}
+
+static cop_status run_wave(run_waves *waves, cop_engine *engine, uint32_t n, cop_metrics *sum) {
+    cop_live_options options = waves->options;
+    cop_metrics metrics;
+    options.first_sample = waves->n_run;
+    options.n_samples = n;
+    cop_run_wave *wave = &waves->list[waves->n_list];
+    COP_TRY(cop_live_create(&options, &wave->live));
+    cop_driver *driver = cop_live_driver(wave->live);
+    wave->n = n;
+    waves->n_list++;
+    waves->n_run += n;
+    const cop_status status = cop_engine_run(engine, &driver, 1, &metrics);
+    if (sum->steps_forward == 0)
+        *sum = metrics;
+    else
+        cop_metrics_add(sum, &metrics);
+    return status;
+}
+
+static cop_status run_samples(run_waves *waves, cop_engine *engine, cop_metrics *sum) {
+    cop_rule *rule = waves->options.rule;
+    const bool counted =
+        rule && (waves->options.rule_over_samples || waves->options.dialect == NULL);
+    if (rule)
+        cop_rule_reset(rule);
+    while (waves->n_run < waves->options.n_samples) {
+        const uint32_t left = waves->options.n_samples - waves->n_run;
+        const uint32_t may = counted ? cop_rule_may_open(rule) : left;
+        if (may == 0) /* it has stopped all, or runs no more than it has */
+            break;
+        COP_TRY(run_wave(waves, engine, may < left ? may : left, sum));
+    }
+    return COP_OK;
+}
+
+/* The same work ahead of it, unheard, so that the prefix store is warm. */
+static cop_status fill_store(run_waves *waves, cop_engine *engine, cop_metrics *fill) {
+    const run_waves heard = *waves;
+    waves->options.listener = NULL;
+    const cop_status status = run_samples(waves, engine, fill);
+    drop_waves(waves);
+    waves->options = heard.options;
+    return status;
+}
+
+static cop_job_size size_of(const run_line *line, const cop_dialect *dialect, uint64_t whole,
+                            uint64_t positions) {
+    const bool forks = dialect && dialect->join != COP_JOIN_NONE;
+    const uint32_t n = line->samples;
+    uint64_t calls = forks ? 1 + cop_dialect_calls(dialect) : 1; /* and once more, computed again */
+    return (cop_job_size){.tokens = n * (forks ? calls * whole + RUN_BRANCHES * 64 : whole),
+                          .segments = n * (forks ? 4 * RUN_BRANCHES : 4),
+                          .branches = forks ? 2 * RUN_BRANCHES * n : n + 2,
+                          .positions = (uint32_t)positions,
+                          .what = "the prompt and its answer"};
+}
+
+/* Over the samples where there are several, over the paths of the one where its dialect forks. */
+static cop_status open_rule(const run_line *line, const cop_job *job, bool forks,
+                            cop_job_rule *out) {
+    const cop_model *model = cop_job_model(job);
+    const bool paths = forks && line->samples == 1;
+    const cop_job_rule_limits limits = {.max_branches = paths ? RUN_BRANCHES : line->samples,
+                                        .max_tokens = line->max_tokens,
+                                        .model = model};
+    return line->rule ? cop_job_rule_open(line->rule, &limits, out) : COP_OK;
+}
+
+static cop_status find_failed(const run_waves *waves) {
+    for (uint32_t i = 0; i < waves->n_list; i++) {
+        for (uint32_t k = 0; k < waves->list[i].n; k++) {
+            const cop_live_sample sample = cop_live_sample_read(waves->list[i].live, k);
+            if (sample.stop == COP_STOP_FAILED)
+                return COP_FAIL(COP_ERR_NONFINITE,
+                                "the model gave values that are not finite after "
+                                "%u tokens: check its weights with info --model",
+                                sample.generated);
+        }
+    }
+    return COP_OK;
+}
+
+static cop_status run_and_print(cop_job *job, cop_engine *engine, run_waves *waves,
+                                const cop_token_ids *prompt, const cop_job_rule *rule,
+                                cop_run_output *output) {
+    cop_metrics metrics = {0}, fill = {0};
+    if (cop_job_prefix_begin(job, engine))
+        COP_TRY(fill_store(waves, engine, &fill));
+    cop_status status = run_samples(waves, engine, &metrics);
+    cop_job_prefix_charge(&fill, &metrics);
+    bool partial = status == COP_ERR_INTERRUPTED && waves->n_list > 0 &&
+                   cop_live_gather(waves->list[waves->n_list - 1].live) == COP_OK;
+    if (status == COP_OK || partial) {
+        const cop_run_result result = {.prompt = prompt,
+                                       .waves = waves->list,
+                                       .n_waves = waves->n_list,
+                                       .many = waves->options.n_samples > 1,
+                                       .rule = rule->rule ? rule : NULL,
+                                       .metrics = &metrics};
+        cop_status printed = cop_run_output_finish(output, job, &result);
+        status = status == COP_OK ? printed : status;
+    }
+    return status == COP_OK ? find_failed(waves) : status;
+}
+
 static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
                          const run_prompt *given) {
     const cop_token_ids *prompt = &given->ids;
@@ -128,55 +247,45 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     if (positions > shape->context && !extrapolate)
         positions = shape->context;
     cop_run_output output = {.json = line->json};
-    if (line->tree)
-        COP_TRY(cop_live_tree_create(
+    cop_job_rule rule = {0};
+    cop_engine *engine = NULL;
+    run_waves waves = {.list = cop_calloc(line->samples, sizeof *waves.list)};
+    cop_status status = waves.list ? open_rule(line, job, forks, &rule)
+                                   : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
+    cop_job_size size = size_of(line, dialect, whole, positions);
+    if (status == COP_OK && rule.rule)
+        cop_job_rule_size(&rule, size.branches, (uint64_t)line->samples * line->max_tokens, &size);
+    if (status == COP_OK && line->tree)
+        status = cop_live_tree_create(
             &(cop_live_tree_options){.title = line->prompt ? line->prompt : line->prompt_file,
                                      .pace_ms = line->pace_ms},
-            &output.tree));
-    cop_live_options options = {.dialect = dialect,
-                                .tokenizer = cop_model_tokenizer(cop_job_model(job)),
-                                .prompt = prompt->data,
-                                .n_prompt = (uint32_t)prompt->count,
-                                .spawn = given->spawn.data,
-                                .n_spawn = (uint32_t)given->spawn.count,
-                                .n_samples = 1,
-                                .max_tokens = line->max_tokens,
-                                .max_branches = forks ? RUN_BRANCHES - 1 : 1,
-                                .temperature = (float)line->temperature,
-                                .top_p = (float)line->top_p,
-                                .min_p = (float)line->min_p,
-                                .top_k = line->top_k,
-                                .listener = line->json ? NULL : cop_run_output_listen,
-                                .listener_context = &output};
-    uint64_t calls = forks ? 1 + cop_dialect_calls(dialect) : 1; /* and once more, computed again */
-    cop_job_size size = {.tokens = forks ? calls * whole + RUN_BRANCHES * 64 : whole,
-                         .segments = forks ? 4 * RUN_BRANCHES : 4,
-                         .branches = forks ? 2 * RUN_BRANCHES : 3,
-                         .positions = (uint32_t)positions,
-                         .what = "the prompt and its answer"};
-    cop_engine *engine = NULL;
-    cop_live *live = NULL;
-    cop_metrics metrics;
-    cop_status status = cop_job_engine(job, &size, NULL, &engine);
+            &output.tree);
     if (status == COP_OK)
-        status = cop_live_create(&options, &live);
-    if (status == COP_OK) {
-        cop_driver *driver = cop_live_driver(live);
-        status = cop_engine_run(engine, &driver, 1, &metrics);
-        bool partial = status == COP_ERR_INTERRUPTED && cop_live_gather(live) == COP_OK;
-        cop_live_sample sample = cop_live_sample_read(live, 0);
-        if (status == COP_OK || partial) {
-            cop_status printed = cop_run_output_finish(&output, job, prompt, live, &metrics);
-            status = status == COP_OK ? printed : status;
-        }
-        if (status == COP_OK && sample.stop == COP_STOP_FAILED)
-            status = COP_FAIL(COP_ERR_NONFINITE,
-                              "the model gave values that are not finite after "
-                              "%u tokens: check its weights with info --model",
-                              sample.generated);
-    }
+        status = cop_job_engine(job, &size, NULL, &engine);
+    waves.options = (cop_live_options){
+        .dialect = dialect,
+        .tokenizer = cop_model_tokenizer(cop_job_model(job)),
+        .prompt = prompt->data,
+        .n_prompt = (uint32_t)prompt->count,
+        .spawn = given->spawn.data,
+        .n_spawn = (uint32_t)given->spawn.count,
+        .n_samples = line->samples,
+        .max_tokens = line->max_tokens,
+        .max_branches = forks ? (RUN_BRANCHES - 1) * line->samples : 1,
+        .temperature = (float)line->temperature,
+        .top_p = (float)line->top_p,
+        .min_p = (float)line->min_p,
+        .top_k = line->top_k,
+        .rule = rule.rule,
+        .rule_over_samples = line->samples > 1,
+        .listener = line->json || line->samples > 1 ? NULL : cop_run_output_listen,
+        .listener_context = &output};
+    if (status == COP_OK)
+        status = run_and_print(job, engine, &waves, prompt, &rule, &output);
+    drop_waves(&waves);
+    cop_free(waves.list);
     cop_live_tree_destroy(output.tree);
-    cop_live_destroy(live);
+    cop_job_rule_close(&rule);
     cop_engine_destroy(engine);
     return status;
 }
@@ -190,6 +299,8 @@ static cop_status run(const run_line *line) {
         return COP_FAIL(COP_ERR_USAGE, "--tree and --json are two forms of output: give one");
     if (line->pace_ms && !line->tree)
         return COP_FAIL(COP_ERR_USAGE, "--pace is for --tree");
+    if (line->tree && line->samples > 1)
+        return COP_FAIL(COP_ERR_USAGE, "--tree draws one sample: leave out --samples");
     COP_TRY(cop_job_line_read(&line->shared, &options));
     if (line->dialect) /* before a model is read */
         COP_TRY(cop_dialect_open(line->dialect, &dialect));
@@ -206,13 +317,14 @@ static cop_status run(const run_line *line) {
 }
 
 int cop_command_run(int argc, char **argv) {
-    run_line line = {.shared = COP_JOB_LINE_DEFAULT, .max_tokens = 256, .top_p = 1};
+    run_line line = {.shared = COP_JOB_LINE_DEFAULT, .max_tokens = 256, .samples = 1, .top_p = 1};
     const cop_option options[] = {
         COP_JOB_LINE_OPTIONS(line.shared),
         {"prompt", COP_OPTION_TEXT, &line.prompt, "TEXT", "the prompt"},
         {"prompt-file", COP_OPTION_TEXT, &line.prompt_file, "FILE", "or a file that holds it"},
         {"max-tokens", COP_OPTION_U32, &line.max_tokens, "N",
-         "generated tokens, all branches together (256)", .min = 1, .max = 1u << 20},
+         "generated tokens of a sample, all its branches together (256)", .min = 1,
+         .max = 1u << 20},
         {"temperature", COP_OPTION_F64, &line.temperature, "X", "0 is greedy (0)", .low = 0,
          .high = 100},
         {"top-k", COP_OPTION_U32, &line.top_k, "N", "0 is off (0)", .max = 1u << 20},
@@ -224,6 +336,11 @@ int cop_command_run(int argc, char **argv) {
          "fork and join as this dialect says: a name in configs/dialects/, or a file"},
         {"ask-paths", COP_OPTION_U32, &line.ask_paths, "K",
          "paths that the prompt asks for, where the dialect's prompt says so", .min = 1, .max = 64},
+        {"samples", COP_OPTION_U32, &line.samples, "N",
+         "answers to the prompt, side by side on its shared prefix (1)", .min = 1, .max = 256},
+        {"rule", COP_OPTION_TEXT, &line.rule, "NAME",
+         "who is pruned, over the samples or over one sample's paths: a name in configs/rules/, "
+         "or a file"},
         {"tree", COP_OPTION_FLAG, &line.tree, NULL,
          "draw the tree of branches while it grows; the finished one where stdout is no terminal"},
         {"pace", COP_OPTION_U32, &line.pace_ms, "MS",

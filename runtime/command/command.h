@@ -16,5 +16,7 @@ int cop_command_score(int argc, char **argv);
 int cop_command_run(int argc, char **argv);
 int cop_command_import(int argc, char **argv);
 int cop_command_replay(int argc, char **argv);
+int cop_command_joins(int argc, char **argv);
 int cop_command_bench(int argc, char **argv);
 int cop_command_report(int argc, char **argv);
+int cop_command_grade(int argc, char **argv);

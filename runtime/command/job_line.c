@@ -22,9 +22,23 @@ cop_status cop_device_line_read(const cop_device_line *line, cop_backend_choice 
     return COP_OK;
 }
 
+cop_status cop_pool_line_read(const cop_pool_line *line, cop_job_options *options) {
+    if (line->kv_policy)
+        COP_TRY(cop_pressure_parse(line->kv_policy, &options->kv_policy));
+    if (line->prefix && !line->prefix_block)
+        return COP_FAIL(COP_ERR_USAGE, "--prefix %s needs the size of a block: give --prefix-block",
+                        line->prefix);
+    if (line->prefix_block) {
+        options->prefix_block = line->prefix_block;
+        options->prefix_warm = line->prefix && strcmp(line->prefix, "warm") == 0;
+    }
+    return COP_OK;
+}
+
 cop_status cop_job_line_read(const cop_job_line *line, cop_job_options *out) {
     cop_job_options_default(out);
     COP_TRY(cop_device_line_read(&line->on, &out->on));
+    COP_TRY(cop_pool_line_read(&line->pool, out));
     out->model = line->model;
     out->random = line->random;
     out->isa = line->isa;
@@ -102,16 +116,24 @@ static const char *clock_of(const json_t *record) {
     return strcmp(clock, "wall") == 0 || strcmp(clock, "-") == 0 ? "" : clock;
 }
 
+static const char *gigabytes(char text[16], uint64_t bytes, bool known) {
+    if (known)
+        snprintf(text, 16, "%.2fGB", (double)bytes / 1e9);
+    return known ? text : "-";
+}
+
 static void print_run(const json_t *record, const cop_metrics *m) {
     double seconds = (double)m->wall_ns / 1e9;
-    printf("%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %7.2fGB %7.2fGB %7.2fGB %6llu"
+    const bool counts = cop_metrics_counts_loads(m);
+    char first[16], load[16], min[16];
+    printf("%-10.10s %-16s %8llu %8llu %8llu %7llu %9.3f %8.1f %8.1f %9s %9s %9s %6llu"
            "%s%s\n",
            text_of(record, "problem"), text_of(record, "method"),
            (unsigned long long)(m->tokens_total + m->tokens_forced),
            (unsigned long long)m->tokens_longest_thread, (unsigned long long)m->tokens_reprefilled,
            (unsigned long long)m->steps_forward, seconds, (double)m->tokens_total / seconds,
-           (double)m->term_ns[COP_TERM_JOIN] / 1e6, (double)m->kv_first_bytes / 1e9,
-           (double)m->kv_load_bytes / 1e9, (double)m->kv_min_bytes / 1e9,
+           (double)m->term_ns[COP_TERM_JOIN] / 1e6, gigabytes(first, m->kv_first_bytes, counts),
+           gigabytes(load, m->kv_load_bytes, counts), gigabytes(min, m->kv_min_bytes, true),
            (unsigned long long)m->kv_pages_peak, *clock_of(record) ? "  " : "", clock_of(record));
 }
 

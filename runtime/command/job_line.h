@@ -50,8 +50,36 @@ typedef struct cop_device_line {
 /* What was given replaces what `choice` holds. */
 cop_status cop_device_line_read(const cop_device_line *line, cop_backend_choice *choice);
 
+typedef struct cop_pool_line {
+    const char *kv_policy, *prefix; /* NULL: not given */
+    uint32_t prefix_block;          /* 0: not given */
+} cop_pool_line;
+
+#define COP_KV_POLICY_OPTION(p)                                                                    \
+    {                                                                                              \
+        "kv-policy", COP_OPTION_TEXT, &(p).kv_policy, NULL, "what a full KV pool does (fail)",     \
+            .choices = "fail|queue|recompute|prune-lowest"                                         \
+    }
+#define COP_PREFIX_OPTIONS(p)                                                                      \
+    {"prefix-block",                                                                               \
+     COP_OPTION_U32,                                                                               \
+     &(p).prefix_block,                                                                            \
+     "N",                                                                                          \
+     "prompts that begin alike share KV in blocks of N tokens (off)",                              \
+     .min = 64,                                                                                    \
+     .max = 1u << 20},                                                                             \
+    {                                                                                              \
+        "prefix", COP_OPTION_TEXT, &(p).prefix, NULL,                                              \
+            "how the work finds them: empty, or filled by a discarded pass (cold)",                \
+            .choices = "cold|warm"                                                                 \
+    }
+
+/* What was given replaces what `options` holds. */
+cop_status cop_pool_line_read(const cop_pool_line *line, cop_job_options *options);
+
 typedef struct cop_job_line {
     cop_device_line on;
+    cop_pool_line pool;
     const char *model, *random, *compute, *isa;
     uint32_t threads, page_tokens, pages, chunk_tokens;
     uint64_t seed;
@@ -83,6 +111,7 @@ typedef struct cop_job_line {
          .min = 16,     .max = 64},                                                                \
         {"pages",  COP_OPTION_U32, &(s).pages, "N", "KV pool (as many as the work needs)",         \
          .min = 1, .max = 1u << 24},                                                               \
+        COP_KV_POLICY_OPTION((s).pool), COP_PREFIX_OPTIONS((s).pool),                              \
         {"chunk-tokens",                                                                           \
          COP_OPTION_U32,                                                                           \
          &(s).chunk_tokens,                                                                        \

@@ -51,10 +51,12 @@ static json_t *json_ids(const int32_t *ids, uint32_t n) {
     return array;
 }
 
-static json_t *json_paths(const cop_live *live) {
+static json_t *json_paths(const cop_live *live, uint32_t of_sample) {
     json_t *paths = json_array();
     for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
         cop_live_path path = cop_live_path_read(live, i);
+        if (path.sample != of_sample)
+            continue;
         json_array_append_new(
             paths,
             json_pack("{s:i, s:s, s:o, s:i, s:o, s:s, s:b}", "block", (int)path.block, "path",
@@ -65,24 +67,57 @@ static json_t *json_paths(const cop_live *live) {
     return paths;
 }
 
-static cop_status print_json(cop_job *job, const cop_token_ids *prompt, const cop_live *live,
-                             const cop_metrics *metrics) {
-    cop_live_sample sample = cop_live_sample_read(live, 0);
+static json_t *json_sample(const cop_live *live, uint32_t i) {
+    const cop_live_sample sample = cop_live_sample_read(live, i);
+    json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
+    return json_pack(
+        "{s:o, s:o, s:o, s:s, s:s, s:i, s:i, s:o}", "ids", json_ids(sample.ids, sample.n_ids),
+        "text", json_text(sample.text, sample.bytes), "answer", answer, "stop",
+        cop_stop_name(sample.stop), "status", sample.stop == COP_STOP_NONE ? "partial" : "complete",
+        "forks", (int)sample.forks, "forks_refused", (int)sample.forks_refused, "paths",
+        json_paths(live, i));
+}
+
+static json_t *json_samples(const cop_run_result *result) {
+    json_t *samples = json_array();
+    for (uint32_t w = 0; w < result->n_waves; w++)
+        for (uint32_t i = 0; i < result->waves[w].n; i++)
+            json_array_append_new(samples, json_sample(result->waves[w].live, i));
+    return samples;
+}
+
+/* What the rule would answer is a model's text: bytes that are no valid UTF-8 are replaced. */
+static json_t *json_rule(const cop_job_rule *rule) {
+    const cop_rule_stats stats = cop_rule_stats_of(rule->rule);
+    const char *answer = NULL;
+    size_t bytes = 0;
+    const bool any = cop_rule_answer(rule->rule, &answer, &bytes);
+    json_t *identity = cop_job_rule_identity(rule);
+    json_t *out = cop_job_rule_record(identity, &stats, NULL, 0);
+    json_decref(identity);
+    if (out && any)
+        json_object_set_new(out, "answer", json_text(answer, bytes));
+    return out;
+}
+
+static cop_status print_json(cop_job *job, const cop_run_result *result) {
     const cop_job_device *device;
     COP_TRY(cop_job_device_of(job, &device));
-    json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
-    json_t *object = json_pack(
-        "{s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:s, s:s, s:s, s:s, s:o, "
-        "s:o}",
-        "ids", json_ids(sample.ids, sample.n_ids), "text", json_text(sample.text, sample.bytes),
-        "answer", answer, "stop", cop_stop_name(sample.stop), "prompt_tokens", (int)prompt->count,
-        "model", cop_model_name(cop_job_model(job)), "status",
-        sample.stop == COP_STOP_NONE ? "partial" : "complete", "random_weights",
-        (int)cop_model_is_random(cop_job_model(job)), "forks", (int)sample.forks, "forks_refused",
-        (int)sample.forks_refused, "backend", device->backend, "device", device->text, "products",
-        device->products, "clock", device->clock, "paths", json_paths(live), "metrics",
-        cop_metrics_to_json(metrics));
-    char *line = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_t *object = result->many ? json_pack("{s:o}", "samples", json_samples(result))
+                                  : json_sample(result->waves[0].live, 0);
+    json_t *rest =
+        json_pack("{s:i, s:s, s:b, s:s, s:s, s:s, s:s, s:o}", "prompt_tokens",
+                  (int)result->prompt->count, "model", cop_model_name(cop_job_model(job)),
+                  "random_weights", (int)cop_model_is_random(cop_job_model(job)), "backend",
+                  device->backend, "device", device->text, "products", device->products, "clock",
+                  device->clock, "metrics", cop_metrics_to_json(result->metrics));
+    int failed = !object || !rest || json_object_update(object, rest);
+    if (!failed)
+        failed = cop_job_describe_pool(job, object);
+    if (!failed && result->rule)
+        failed = json_object_set_new(object, "rule", json_rule(result->rule));
+    json_decref(rest);
+    char *line = failed ? NULL : json_dumps(object, JSON_COMPACT);
     json_decref(object);
     if (!line)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the answer");
@@ -95,33 +130,68 @@ static cop_status print_json(cop_job *job, const cop_token_ids *prompt, const co
     return status;
 }
 
+static void print_samples(const cop_run_result *result) {
+    uint32_t number = 0;
+    for (uint32_t w = 0; w < result->n_waves; w++) {
+        for (uint32_t i = 0; i < result->waves[w].n; i++) {
+            const cop_live_sample sample = cop_live_sample_read(result->waves[w].live, i);
+            printf("---- sample %u, %u tokens, stop: %s\n%.*s\n", ++number, sample.generated,
+                   cop_stop_name(sample.stop), (int)sample.bytes, sample.text ? sample.text : "");
+        }
+    }
+    fflush(stdout);
+}
+
+static void print_rule(const cop_job_rule *rule) {
+    const cop_rule_stats s = cop_rule_stats_of(rule->rule);
+    const char *answer = "";
+    size_t bytes = 0;
+    if (!cop_rule_answer(rule->rule, &answer, &bytes))
+        bytes = 0;
+    fprintf(stderr,
+            "[rule %s: %u opened, %u pruned, %u finished; %llu tokens, of these %llu pruned and "
+            "%llu warm-up; %llu in %llu probes%s%.*s]\n",
+            cop_rule_config_name(rule->config), s.opened, s.pruned, s.finished,
+            (unsigned long long)s.tokens, (unsigned long long)s.tokens_pruned,
+            (unsigned long long)s.tokens_warmup,
+            (unsigned long long)(s.tokens_probe + s.tokens_given),
+            (unsigned long long)s.probes_answered, bytes ? "; answer: " : "", (int)bytes, answer);
+}
+
+/* `sample`: the one that was asked for; NULL: several were, and are printed already. */
 static void print_summary(const cop_live_sample *sample, const cop_metrics *m, const char *clock,
                           const cop_run_output *state) {
-    if (state->any_path && !state->tree) /* the whole text in order, now that every join is done */
+    if (sample && state->any_path &&
+        !state->tree) /* the whole text in order, now that every join is done */
         printf("\n----\n%.*s", (int)sample->bytes, sample->text);
-    if (!state->tree)
+    if (sample && !state->tree)
         printf("\n");
     fflush(stdout); /* the lines on stderr come after the text, in one pipe as well */
-    if (sample->answer)
+    if (sample && sample->answer)
         fprintf(stderr, "[answer:%.*s]\n", (int)sample->answer_bytes, sample->answer);
     fprintf(stderr,
             "[%llu tokens, longest thread %llu, %llu steps, %llu forks, stop: %s, %.1f tokens/s, "
             "first token after %.0f ms%s%s]\n",
             (unsigned long long)m->tokens_total, (unsigned long long)m->tokens_longest_thread,
             (unsigned long long)m->steps_forward, (unsigned long long)m->forks,
-            cop_stop_name(sample->stop), (double)m->tokens_total / ((double)m->wall_ns / 1e9),
-            (double)m->ttft_ns / 1e6, strcmp(clock, "wall") == 0 ? "" : "; times are ",
+            sample ? cop_stop_name(sample->stop) : "of each above",
+            (double)m->tokens_total / ((double)m->wall_ns / 1e9), (double)m->ttft_ns / 1e6,
+            strcmp(clock, "wall") == 0 ? "" : "; times are ",
             strcmp(clock, "wall") == 0 ? "" : clock);
 }
 
-cop_status cop_run_output_finish(cop_run_output *output, cop_job *job, const cop_token_ids *prompt,
-                                 const cop_live *live, const cop_metrics *metrics) {
+cop_status cop_run_output_finish(cop_run_output *output, cop_job *job,
+                                 const cop_run_result *result) {
     if (output->json)
-        return print_json(job, prompt, live, metrics);
-    cop_live_sample sample = cop_live_sample_read(live, 0);
+        return print_json(job, result);
+    cop_live_sample sample = cop_live_sample_read(result->waves[0].live, 0);
     const cop_job_device *device;
     COP_TRY(cop_job_device_of(job, &device));
     cop_status status = output->tree ? cop_live_tree_finish(output->tree) : COP_OK;
-    print_summary(&sample, metrics, device->clock, output);
+    if (result->many)
+        print_samples(result);
+    print_summary(result->many ? NULL : &sample, result->metrics, device->clock, output);
+    if (result->rule)
+        print_rule(result->rule);
     return status;
 }

@@ -3,6 +3,7 @@
 
 #include "command/live_tree.h"
 #include "job/job.h"
+#include "job/job_rule.h"
 
 typedef struct cop_run_output {
     bool json;
@@ -14,6 +15,20 @@ typedef struct cop_run_output {
 /* A cop_live_listener; the context is a cop_run_output. */
 void cop_run_output_listen(void *output, const cop_live_event *event);
 
+typedef struct cop_run_wave { /* samples that ran together */
+    cop_live *live;
+    uint32_t n;
+} cop_run_wave;
+
+typedef struct cop_run_result {
+    const cop_token_ids *prompt;
+    const cop_run_wave *waves; /* one after the other, the samples in order */
+    uint32_t n_waves;
+    bool many;                /* more than one sample was asked for */
+    const cop_job_rule *rule; /* NULL: none */
+    const cop_metrics *metrics;
+} cop_run_result;
+
 /* After the run, an interrupted one included. */
-cop_status cop_run_output_finish(cop_run_output *output, cop_job *job, const cop_token_ids *prompt,
-                                 const cop_live *live, const cop_metrics *metrics);
+cop_status cop_run_output_finish(cop_run_output *output, cop_job *job,
+                                 const cop_run_result *result);

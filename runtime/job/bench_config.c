@@ -25,6 +25,32 @@ cop_status cop__bench_keep_path(cop_bench_config *c, const char *config, const c
     return cop__bench_keep_text(c, path, out);
 }
 
+/* A name goes to the known ones, a file stands beside the config. */
+cop_status cop__bench_named_or_beside(cop_bench_config *c, const char *config,
+                                      const cop_json *object, const char *key,
+                                      cop_json_presence presence, const char **out) {
+    const char *name = NULL;
+    COP_TRY(cop_json_text(object, key, presence, &name));
+    if (!name)
+        return COP_OK;
+    const size_t bytes = strlen(name);
+    if (strchr(name, '/') || (bytes > 5 && strcmp(name + bytes - 5, ".json") == 0))
+        return cop__bench_keep_path(c, config, object, key, presence, out);
+    return cop__bench_keep_text(c, name, out);
+}
+
+cop_status cop__bench_rule_read(cop_bench_config *c, const char *config, const cop_json *object,
+                                const cop_job_rule_limits *limits, const char **out) {
+    COP_TRY(cop__bench_named_or_beside(c, config, object, "rule", COP_JSON_OPTIONAL, out));
+    if (!*out)
+        return COP_OK;
+    if (cop_json_has(object, "prune"))
+        return cop_json_fail(object, "rule", "and \"prune\" both say who is pruned: give one");
+    if (cop_job_rule_check(*out, limits) != COP_OK)
+        return cop_json_fail(object, "rule", "%s", cop_status_message());
+    return COP_OK;
+}
+
 static cop_status read_device(cop_bench_config *c, const cop_json *root) {
     static const char *const products[] = {"default", "invariant", "fast", NULL};
     cop_backend_choice *on = &c->job.on;
@@ -38,6 +64,40 @@ static cop_status read_device(cop_bench_config *c, const cop_json *root) {
     COP_TRY(cop_json_u32(root, "device", 0, 1023, COP_JSON_OPTIONAL, &on->device));
     COP_TRY(cop_json_bool(root, "eager", COP_JSON_OPTIONAL, &on->eager));
     return cop_json_u32(root, "time_every", 0, 1u << 20, COP_JSON_OPTIONAL, &on->time_every);
+}
+
+/* What a full pool does, and the prefix store: whether cells find it cold or warm is always said.
+ */
+static cop_status read_pool(const cop_json *root, cop_job_options *job) {
+    static const char *const policies[] = {"fail", "queue", "recompute", "prune-lowest", NULL};
+    static const char *const states[] = {"cold", "warm", NULL};
+    uint32_t policy = 0, state = 0;
+    cop_json prefix;
+    COP_TRY(cop_json_choice(root, "kv_policy", policies, COP_JSON_OPTIONAL, &policy));
+    COP_TRY(cop_pressure_parse(policies[policy], &job->kv_policy));
+    COP_TRY(cop_json_object(root, "prefix", COP_JSON_OPTIONAL, &prefix));
+    if (!prefix.value)
+        return COP_OK;
+    COP_TRY(COP_JSON_ONLY(&prefix, "block", "state"));
+    COP_TRY(cop_json_u32(&prefix, "block", COP_LEAF_TOKENS, 1u << 20, COP_JSON_REQUIRED,
+                         &job->prefix_block));
+    COP_TRY(cop_json_choice(&prefix, "state", states, COP_JSON_REQUIRED, &state));
+    job->prefix_warm = state == 1;
+    return COP_OK;
+}
+
+/* The engine refuses it too, but when the sweep's folder is there already. */
+static cop_status check_prefix(const cop_json *root, const cop_job_options *job) {
+    const uint32_t chunk = job->chunk_tokens ? job->chunk_tokens : COP_CHUNK_TOKENS_DEFAULT;
+    const uint32_t tail = job->chunk_tail_tokens ? job->chunk_tail_tokens : chunk;
+    if (job->prefix_block == 0)
+        return COP_OK;
+    if (job->prefix_block % COP_LEAF_TOKENS || chunk % job->prefix_block || tail != chunk)
+        return cop_json_fail(root, "prefix",
+                             "blocks of %u tokens: a block is a multiple of %d that divides "
+                             "chunk_tokens, %u, with chunk_tail_tokens the same",
+                             job->prefix_block, COP_LEAF_TOKENS, chunk);
+    return COP_OK;
 }
 
 static cop_status read_job(cop_bench_config *c, const char *path, const cop_json *root) {
@@ -62,10 +122,12 @@ static cop_status read_job(cop_bench_config *c, const char *path, const cop_json
     COP_TRY(cop_json_u32(root, "threads", 0, 1024, COP_JSON_OPTIONAL, &job->n_threads));
     COP_TRY(cop_json_u32(root, "page_tokens", 16, 64, COP_JSON_OPTIONAL, &job->page_tokens));
     COP_TRY(cop_json_u32(root, "pages", 0, 1u << 24, COP_JSON_OPTIONAL, &job->n_pages));
+    COP_TRY(read_pool(root, job));
     COP_TRY(
         cop_json_u32(root, "chunk_tokens", 64, 1u << 20, COP_JSON_OPTIONAL, &job->chunk_tokens));
     COP_TRY(cop_json_u32(root, "chunk_tail_tokens", 64, 1u << 20, COP_JSON_OPTIONAL,
                          &job->chunk_tail_tokens));
+    COP_TRY(check_prefix(root, job));
     COP_TRY(cop_json_u64(root, "seed", 0, INT64_MAX, COP_JSON_OPTIONAL, &job->seed));
     COP_TRY(
         cop_json_bool(root, "allow_extrapolation", COP_JSON_OPTIONAL, &job->allow_extrapolation));
@@ -151,9 +213,10 @@ static cop_status read_prune(const cop_json *prune, cop_samples_job *out) {
     return COP_OK;
 }
 
-static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_samples_job *out) {
+static cop_status read_samples(cop_bench_config *c, const char *path, const cop_json *object,
+                               cop_samples_job *out) {
     COP_TRY(COP_JSON_ONLY(object, "name", "prompt", "chat", "n", "max_tokens", "temperature",
-                          "top_k", "top_p", "min_p", "prune"));
+                          "top_k", "top_p", "min_p", "prune", "rule"));
     COP_TRY(cop_json_text(object, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop_json_text(object, "prompt", COP_JSON_REQUIRED, &out->prompt));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
@@ -172,7 +235,10 @@ static cop_status read_samples(cop_bench_config *c, const cop_json *object, cop_
     out->repeats = c->repeats;
     cop_json prune;
     COP_TRY(cop_json_object(object, "prune", COP_JSON_OPTIONAL, &prune));
-    return read_prune(&prune, out);
+    COP_TRY(read_prune(&prune, out));
+    const cop_job_rule_limits limits = {.max_branches = out->n_samples,
+                                        .max_tokens = out->max_tokens};
+    return cop__bench_rule_read(c, path, object, &limits, &out->rule);
 }
 
 static cop_status read_problem_sets(cop_bench_config *c, const char *path,
@@ -192,8 +258,8 @@ static cop_status read_problem_sets(cop_bench_config *c, const char *path,
 static cop_status read_config(cop_bench_config *c, const char *path, const cop_json *root) {
     COP_TRY(COP_JSON_ONLY(root, "name", "model", "random", "compute", "threads", "backend",
                           "products", "device", "eager", "time_every", "page_tokens", "pages",
-                          "chunk_tokens", "chunk_tail_tokens", "seed", "repeats",
-                          "allow_extrapolation", "replay", "samples", "problems"));
+                          "kv_policy", "prefix", "chunk_tokens", "chunk_tail_tokens", "seed",
+                          "repeats", "allow_extrapolation", "replay", "samples", "problems"));
     COP_TRY(cop_json_text(root, "name", COP_JSON_REQUIRED, &c->name));
     COP_TRY(cop__bench_keep_text(c, c->name, &c->name));
     COP_TRY(read_job(c, path, root));
@@ -218,7 +284,7 @@ static cop_status read_config(cop_bench_config *c, const char *path, const cop_j
     }
     for (uint32_t i = 0; i < c->n_samples; i++) {
         cop_json item = cop_json_at(&samples, i);
-        COP_TRY(read_samples(c, &item, &c->samples[i]));
+        COP_TRY(read_samples(c, path, &item, &c->samples[i]));
         for (uint32_t k = 0; k < i; k++) {
             if (strcmp(c->samples[k].name, c->samples[i].name) == 0)
                 return cop_json_fail(&item, "name", "\"%s\" names two sets of samples",
@@ -330,6 +396,8 @@ json_t *cop_bench_config_resolved(const cop_bench_config *c) {
     json_object_set_new(out, "seed", json_integer((json_int_t)c->job.seed));
     json_object_set_new(out, "page_tokens", json_integer(c->job.page_tokens));
     json_object_set_new(out, "threads", json_integer(c->job.n_threads));
+    if (c->job.kv_policy != COP_PRESSURE_FAIL)
+        json_object_set_new(out, "kv_policy", json_string(cop_pressure_name(c->job.kv_policy)));
     const cop_backend_choice *on = &c->job.on;
     json_object_set_new(out, "backend", json_string(cop_backend_choice_name(on)));
     json_object_set_new(out, "products", json_string(cop_products_mode_name(on->products)));

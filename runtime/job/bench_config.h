@@ -4,6 +4,7 @@
  *  "model": "../../models/X.gguf", "random": "../models/X.json"  (used when the model is absent),
  *  "compute": "native", "threads": 0, "backend": "cpu", "products": "default", "device": 0,
  *  "eager": false, "time_every": 0, "page_tokens": 32, "pages": 0, "chunk_tokens": 1024,
+ *  "kv_policy": "fail", "prefix": {"block": 256, "state": "cold"} (left out: no prefix store),
  *  "chunk_tail_tokens": 1024, "seed": 1, "repeats": 1, "allow_extrapolation": false,
  *  "replay":  [{"trajectories": "../trajectories/own.jsonl", "ids": ["a"], "joins": ["stitch"]},
  *              {"grid": {"prefix_tokens": [1024, 8192], "branches": [1, 8], "branch_tokens": 32},
@@ -20,13 +21,17 @@
  *       "keep_percent": 90}, "join_policy": {"quorum": 1, "finisher": "success",
  *       "deadline_tokens": 0, "losers": "drop"}}]}]}
  * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
- * A dialect is a name, or a file when it holds a '/' or ends in .json. Paths are relative to the
- * config file. Unknown keys are errors.
+ * kv_policy: fail, queue, recompute or prune-lowest (reason/engine.h). state: "cold", the store is
+ * emptied before every repeat of a cell; "warm", a discarded pass of the same work fills it first.
+ * "rule" of samples or of a method, instead of "prune": a prune rule (configs/rules/).
+ * A dialect or a rule is a name, or a file when it holds a '/' or ends in .json. Paths are relative
+ * to the config file. Unknown keys are errors.
  */
 #pragma once
 
 #include "config/json.h"
 #include "job/job.h"
+#include "job/job_rule.h"
 #include "job/tree_grid.h"
 
 typedef struct cop_bench_replay {
@@ -58,6 +63,13 @@ cop_status cop__bench_keep_text(cop_bench_config *config, const char *text, cons
 /* `path` is the config's own; *out stays as it is when an optional key is missing. */
 cop_status cop__bench_keep_path(cop_bench_config *config, const char *path, const cop_json *object,
                                 const char *key, cop_json_presence presence, const char **out);
+
+cop_status cop__bench_named_or_beside(cop_bench_config *config, const char *path,
+                                      const cop_json *object, const char *key,
+                                      cop_json_presence presence, const char **out);
+/* "rule": NULL where there is none; one that cannot work under these limits is refused here. */
+cop_status cop__bench_rule_read(cop_bench_config *config, const char *path, const cop_json *object,
+                                const cop_job_rule_limits *limits, const char **out);
 
 /* The "grid" of a replay, kept in the config's arena. */
 cop_status cop__bench_grid_read(cop_bench_config *config, const cop_json *object,

@@ -92,16 +92,10 @@ static cop_status read_join_policy(const cop_json *method, const cop_dialect *di
     return COP_OK;
 }
 
-/* A name goes to the known dialects, a file stands beside the config. */
 static cop_status read_dialect(cop_bench_config *c, const char *path, const cop_json *method,
                                cop_problems_method *out, cop_dialect_file **file) {
-    const char *name;
-    COP_TRY(cop_json_text(method, "dialect", COP_JSON_REQUIRED, &name));
-    size_t bytes = strlen(name);
-    if (strchr(name, '/') || (bytes > 5 && strcmp(name + bytes - 5, ".json") == 0))
-        COP_TRY(cop__bench_keep_path(c, path, method, "dialect", COP_JSON_REQUIRED, &out->dialect));
-    else
-        COP_TRY(cop__bench_keep_text(c, name, &out->dialect));
+    COP_TRY(
+        cop__bench_named_or_beside(c, path, method, "dialect", COP_JSON_REQUIRED, &out->dialect));
     if (cop_dialect_open(out->dialect, file) != COP_OK)
         return cop_json_fail(method, "dialect", "%s", cop_status_message());
     return COP_OK;
@@ -121,10 +115,34 @@ static cop_status check_dialect(const cop_json *method, const cop_dialect *diale
     return COP_OK;
 }
 
+/* A job's paths are those of its dialect that forks; else its one sample is all that a rule sees.
+ */
+static cop_status read_rule(cop_bench_config *c, const char *path, const cop_json *method,
+                            const cop_dialect *dialect, const cop_problems_job *job,
+                            cop_problems_method *out) {
+    const bool forks = dialect->join != COP_JOIN_NONE;
+    const uint32_t paths = job->max_paths ? job->max_paths : COP_PROBLEM_PATHS_DEFAULT;
+    const cop_job_rule_limits limits = {.max_branches = forks ? paths : 1,
+                                        .max_tokens =
+                                            out->max_tokens ? out->max_tokens : job->max_tokens};
+    COP_TRY(cop__bench_rule_read(c, path, method, &limits, &out->rule));
+    if (!out->rule || !forks)
+        return COP_OK;
+    cop_job_rule rule = {0};
+    cop_status status = cop_job_rule_open(out->rule, &limits, &rule);
+    if (status == COP_OK && cop_rule_may_open(rule.rule) < limits.max_branches)
+        status = cop_json_fail(method, "rule",
+                               "%s counts whole samples, and the paths of dialect %s are opened by "
+                               "the model: use it for \"samples\"",
+                               cop_rule_config_name(rule.config), dialect->name);
+    cop_job_rule_close(&rule);
+    return status;
+}
+
 static cop_status read_method(cop_bench_config *c, const char *path, const cop_json *method,
-                              uint32_t first, cop_problems_method *out) {
+                              const cop_problems_job *job, cop_problems_method *out) {
     COP_TRY(COP_JSON_ONLY(method, "name", "dialect", "ask_paths", "max_blocks", "max_tokens",
-                          "prune", "join_policy"));
+                          "prune", "join_policy", "rule"));
     COP_TRY(cop_json_text(method, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
     COP_TRY(cop_json_u32(method, "ask_paths", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->ask_paths));
@@ -132,12 +150,14 @@ static cop_status read_method(cop_bench_config *c, const char *path, const cop_j
         cop_json_u32(method, "max_blocks", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->max_blocks));
     COP_TRY(
         cop_json_u32(method, "max_tokens", 0, TOKENS_LIMIT, COP_JSON_OPTIONAL, &out->max_tokens));
-    COP_TRY(read_prune(method, first, out));
+    COP_TRY(read_prune(method, job->first, out));
     cop_dialect_file *file = NULL;
     COP_TRY(read_dialect(c, path, method, out, &file));
     cop_status status = check_dialect(method, cop_dialect_of(file), out);
     if (status == COP_OK)
         status = read_join_policy(method, cop_dialect_of(file), out);
+    if (status == COP_OK)
+        status = read_rule(c, path, method, cop_dialect_of(file), job, out);
     cop_dialect_close(file);
     return status;
 }
@@ -154,7 +174,7 @@ static cop_status read_methods(cop_bench_config *c, const char *path, const cop_
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a config");
     for (uint32_t i = 0; i < out->n_methods; i++) {
         cop_json item = cop_json_at(&list, i);
-        COP_TRY(read_method(c, path, &item, out->first, &methods[i]));
+        COP_TRY(read_method(c, path, &item, out, &methods[i]));
         for (uint32_t k = 0; k < i; k++) {
             if (strcmp(methods[k].name, methods[i].name) == 0)
                 return cop_json_fail(&item, "name", "\"%s\" names two methods", methods[i].name);

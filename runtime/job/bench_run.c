@@ -48,6 +48,8 @@ cop_status cop_bench_run_config(cop_bench_config *c, const cop_bench_run *run) {
     json_t *manifest = NULL;
     COP_TRY(cop_job_create(&c->job, &job));
     cop_status status = COP_OK;
+    for (uint32_t i = 0; i < c->n_samples && status == COP_OK; i++)
+        status = cop_job_samples_check(job, &c->samples[i]);
     for (uint32_t i = 0; i < c->n_problems && status == COP_OK; i++)
         status = cop_job_problems_check(job, &c->problems[i]);
     if (status == COP_OK)

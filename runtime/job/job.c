@@ -96,6 +96,8 @@ static cop_status create_engine(const cop_job *job, const cop_job_size *size,
                                  .max_branches = size->branches,
                                  .max_rows = o->max_rows ? o->max_rows : size->rows,
                                  .max_positions = positions,
+                                 .prefix_block = o->prefix_block,
+                                 .pressure = o->kv_policy,
                                  .seed = o->seed,
                                  .timeline = timeline,
                                  .interrupt = o->interrupt};
@@ -153,6 +155,54 @@ int cop__job_describe_device(const cop_job *job, json_t *object) {
     return failed | json_object_set_new(object, "time_every", json_integer(on->time_every));
 }
 
+/* Nothing where nothing is used: lines and keys of plain runs stay what they were. A pool's size
+ * decides what a policy does, and nothing where a full pool is an error. */
+int cop_job_describe_pool(const cop_job *job, json_t *object) {
+    const cop_job_options *o = &job->options;
+    int failed = 0;
+    if (o->kv_policy != COP_PRESSURE_FAIL) {
+        failed |=
+            json_object_set_new(object, "kv_policy", json_string(cop_pressure_name(o->kv_policy)));
+        failed |= json_object_set_new(object, "pages", json_integer(o->n_pages));
+    }
+    if (o->prefix_block)
+        failed |= json_object_set_new(object, "prefix",
+                                      json_pack("{s:i, s:s}", "block", (int)o->prefix_block,
+                                                "state", o->prefix_warm ? "warm" : "cold"));
+    return failed;
+}
+
+static int note_pool(const cop_job *job, json_t *record) {
+    const cop_job_options *o = &job->options;
+    json_t *notes = json_object_get(record, "notes");
+    int failed = 0;
+    if (!json_is_array(notes))
+        return 0;
+    if (o->kv_policy != COP_PRESSURE_FAIL)
+        failed |= json_array_append_new(
+            notes, json_sprintf("a full KV pool: %s", cop_pressure_name(o->kv_policy)));
+    if (o->prefix_block)
+        failed |= json_array_append_new(
+            notes, json_sprintf("prefix store, blocks of %u tokens: %s", o->prefix_block,
+                                o->prefix_warm ? "warm, filled by a discarded pass that is charged "
+                                                 "as kv.prefix_fill"
+                                               : "cold, emptied before this cell"));
+    return failed;
+}
+
+bool cop_job_prefix_begin(const cop_job *job, cop_engine *engine) {
+    if (job->options.prefix_block)
+        cop_engine_prefix_clear(engine);
+    return job->options.prefix_block && job->options.prefix_warm;
+}
+
+void cop_job_prefix_charge(const cop_metrics *fill, cop_metrics *metrics) {
+    metrics->prefix_fill_tokens += fill->tokens_prompt - fill->tokens_prefix_reused +
+                                   fill->tokens_total + fill->tokens_forced +
+                                   fill->tokens_reprefilled + fill->tokens_recomputed;
+    metrics->prefix_fill_ns += fill->wall_ns;
+}
+
 cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
     char hash[65];
     const cop_job_device *device;
@@ -170,7 +220,8 @@ cop_status cop_job_manifest(cop_job *job, const char *name, json_t **out) {
         "chunk_rule", "tokens", (int)chunk, "tail_tokens",
         (int)(o->chunk_tail_tokens ? o->chunk_tail_tokens : chunk), "page_tokens",
         (int)o->page_tokens, "allow_extrapolation", (int)o->allow_extrapolation);
-    int failed = !manifest || cop__job_describe_device(job, manifest);
+    int failed = !manifest || cop__job_describe_device(job, manifest) ||
+                 cop_job_describe_pool(job, manifest);
     if (!failed && strcmp(device->backend, "cpu") == 0) {
         double read_gbps, fma_gflops;
         cop_status status = cop_ceilings_measure(thread_count(job), &read_gbps, &fma_gflops);
@@ -198,7 +249,8 @@ json_t *cop__job_identity(const cop_job *job, const char *group, const char *pro
         "problem", problem, "method", method, "model", cop_model_name(job->model), "arithmetic",
         cop_arith_name(o->arith), "seed", (json_int_t)o->seed, "page_tokens", (int)o->page_tokens,
         "chunk_tokens", (int)o->chunk_tokens, "tail_tokens", (int)o->chunk_tail_tokens);
-    if (identity && cop__job_describe_device(job, identity) == 0)
+    if (identity && cop__job_describe_device(job, identity) == 0 &&
+        cop_job_describe_pool(job, identity) == 0)
         return identity;
     json_decref(identity);
     return NULL;
@@ -206,7 +258,8 @@ json_t *cop__job_identity(const cop_job *job, const char *group, const char *pro
 
 cop_status cop__job_finish_cell(const cop__job_cell *cell, json_t *record,
                                 const cop_metrics *metrics, const cop_timeline *timeline) {
-    if (!record || cop__job_describe_device(cell->job, record) != 0)
+    if (!record || cop__job_describe_device(cell->job, record) != 0 ||
+        cop_job_describe_pool(cell->job, record) != 0 || note_pool(cell->job, record) != 0)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a result");
     cop_status status = COP_OK;
     if (cell->results) {

@@ -27,8 +27,13 @@ typedef struct cop_job_options {
     cop_backend_choice on; /* steps under the profiler are those of the job's first engine */
     const char *isa;
     uint32_t n_threads;
-    uint32_t page_tokens; /* 0: 32 */
-    uint32_t n_pages;     /* 0: as many as the work needs */
+    uint32_t page_tokens;   /* 0: 32 */
+    uint32_t n_pages;       /* 0: as many as the work needs */
+    cop_pressure kv_policy; /* what a full pool does */
+    /* The prefix store (engine.h); 0: off. A cell finds it empty, or, warm, filled by a discarded
+     * pass of the cell's own work, which is charged to it (kv.prefix_fill_tokens, _ms). */
+    uint32_t prefix_block;
+    bool prefix_warm;
     uint32_t chunk_tokens, chunk_tail_tokens, tile_slots, max_rows; /* 0: defaults of engine.h */
     uint64_t seed;
     bool allow_extrapolation; /* positions past the model's context, decided by the flattened length
@@ -78,6 +83,13 @@ typedef struct cop_job_size {
 cop_status cop_job_engine(cop_job *job, const cop_job_size *size, cop_timeline *timeline,
                           cop_engine **out);
 
+/* Adds "kv_policy", "pages" and "prefix" to what describes a run, where they are used. 0: done. */
+int cop_job_describe_pool(const cop_job *job, json_t *object);
+/* Before a cell's work: the prefix store is emptied. True: the cell is to find it warm, so its work
+ * is to run once and be thrown away first; what that run counted is then charged to the cell. */
+bool cop_job_prefix_begin(const cop_job *job, cop_engine *engine);
+void cop_job_prefix_charge(const cop_metrics *fill, cop_metrics *metrics);
+
 /* ---- replay: methods on recorded trajectories ---- */
 
 typedef enum cop_method {
@@ -125,6 +137,7 @@ typedef struct cop_samples_job {
     cop_prune_options prune;
     uint32_t n_warmup;
     double keep_percent;
+    const char *rule; /* the pruned row's instead: a preset or a file (job_rule.h); NULL: none */
     uint32_t repeats;
     cop_results *results;
     cop_job_listener *listener;
@@ -132,8 +145,11 @@ typedef struct cop_samples_job {
     void *context;
 } cop_samples_job;
 
-/* Three rows: serial, forked, forked+pruned. The first two give the same ids, or ERR_MISMATCH. */
+/* Three rows: serial, forked, forked+pruned (forked+NAME under the rule of that name). The first
+ * two give the same ids, or ERR_MISMATCH. */
 cop_status cop_job_samples(cop_job *job, const cop_samples_job *samples);
+/* What is wrong with their rule for this model, before anything is run or written. */
+cop_status cop_job_samples_check(cop_job *job, const cop_samples_job *samples);
 
 /* ---- problems: a set with answers, several methods, several at once ---- */
 
@@ -146,9 +162,12 @@ typedef struct cop_problems_method {
     uint32_t n_warmup; /* confidence: problems that run whole first, to set the threshold */
     double keep_percent;
     cop_join_policy join_policy;
+    /* Over the paths of a dialect that forks, or over the problem's one sample; a preset or a file
+     * (job_rule.h); NULL: none. */
+    const char *rule;
 } cop_problems_method;
 
-enum { COP_AT_ONCE_MAX = 16 };
+enum { COP_AT_ONCE_MAX = 16, COP_PROBLEM_PATHS_DEFAULT = 64 };
 
 typedef struct cop_problems_job {
     const char *name; /* of the set, in the results */

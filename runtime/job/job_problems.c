@@ -14,12 +14,13 @@ typedef struct problems_run {
     cop_problem_set *set;
     cop__problem_prompts *prompts;      /* [n_methods] */
     cop__problem_reference *references; /* [n_methods] */
+    json_t **rules;                     /* [n_methods] what identifies a method's rule, or NULL */
     uint32_t done, total;               /* cells */
 } problems_run;
 
 bool cop__problem_rules_look_across(const cop_problems_method *method) {
     return method->join_policy.quorum || method->join_policy.deadline_tokens ||
-           method->prune.budget_tokens || method->prune.window;
+           method->prune.budget_tokens || method->prune.window || method->rule;
 }
 
 cop_status cop__problem_compare(const cop__problem_cell *cell, cop__problem_reference *reference) {
@@ -62,6 +63,8 @@ static json_t *identity_of(const problems_run *run, uint32_t m, uint32_t at_once
                   (int)policy->quorum, "success_only", (int)policy->success_only, "deadline",
                   (int)policy->deadline_tokens, "keep_partial", (int)policy->keep_partial);
     json_object_set_new(work, "rules", rules);
+    if (method->rule)
+        json_object_set(work, "rule", run->rules[m]);
     return cop__job_identity(run->job, "problems", problem, method->name, work);
 }
 
@@ -107,6 +110,7 @@ static cop_status run_cell(problems_run *run, uint32_t m, uint32_t at_once, uint
                               .set = run->set,
                               .checker = run->checker,
                               .prompts = &run->prompts[m],
+                              .rule_identity = run->rules[m],
                               .problem = problem,
                               .at_once = at_once,
                               .done = done,
@@ -141,6 +145,23 @@ static cop_status check_job(const cop_problems_job *what) {
     return COP_OK;
 }
 
+static cop_status identify_rule(problems_run *run, uint32_t m) {
+    const cop__problem_cell cell = {.job = run->job,
+                                    .what = run->what,
+                                    .method = &run->what->methods[m],
+                                    .prompts = &run->prompts[m]};
+    cop_job_rule rule = {0};
+    if (!cell.method->rule)
+        return COP_OK;
+    cop_status status = cop__problem_rule_open(&cell, &rule);
+    if (status == COP_OK && !(run->rules[m] = cop_job_rule_identity(&rule)))
+        status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a rule");
+    cop_job_rule_close(&rule);
+    return status == COP_OK
+               ? COP_OK
+               : cop_status_prefix(status, "%s, %s", run->what->name, cell.method->name);
+}
+
 /* All that can be wrong with the set, the dialects and the prompts is found before the first run.
  */
 static cop_status prepare(problems_run *run) {
@@ -164,7 +185,8 @@ static cop_status prepare(problems_run *run) {
     }
     run->prompts = cop_calloc(what->n_methods, sizeof *run->prompts);
     run->references = cop_calloc(what->n_methods, sizeof *run->references);
-    if (!run->prompts || !run->references)
+    run->rules = cop_calloc(what->n_methods, sizeof(json_t *));
+    if (!run->prompts || !run->references || !run->rules)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u methods", what->n_methods);
     for (uint32_t m = 0; m < what->n_methods; m++) {
         const cop_problems_method *method = &what->methods[m];
@@ -177,6 +199,7 @@ static cop_status prepare(problems_run *run) {
         if (!run->references[m].hash)
             return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems", run->set->count);
         COP_TRY(cop__problem_prompts_encode(run->job, run->set, method, &run->prompts[m]));
+        COP_TRY(identify_rule(run, m));
     }
     return COP_OK;
 }
@@ -199,7 +222,10 @@ static void release(problems_run *run) {
             cop__problem_prompts_release(&run->prompts[m]);
         if (run->references)
             cop_free(run->references[m].hash);
+        if (run->rules)
+            json_decref(run->rules[m]);
     }
+    cop_free(run->rules);
     cop_free(run->prompts);
     cop_free(run->references);
     cop_problem_set_destroy(run->set);

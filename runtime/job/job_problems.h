@@ -1,14 +1,17 @@
-/* What the three files of the problems job share. Nothing else includes this, but its test.
+/* What the four files of the problems job share. Nothing else includes this, but its test.
  *
  * A cell is one method at one number of problems at once. job_problems.c walks the cells,
  * job_problems_cell.c encodes the prompts and runs one, job_problems_record.c makes its line and
- * its answers. All that a run keeps of a problem is a cop__problem_outcome and the ids that it
- * said, in arrays made before the run: nothing is allocated while it runs.
+ * its answers, job_problems_reasoning.c what of it is the papers' measures. All that a run keeps of
+ * a problem is a cop__problem_outcome and the ids that it said, in arrays made before the run:
+ * nothing is allocated while it runs.
  */
 #pragma once
 
 #include "base/sha256.h"
 #include "job/job_internal.h"
+#include "job/job_rule.h"
+#include "measure/metrics_reasoning.h"
 #include "reason/checker.h"
 #include "reason/problem_set.h"
 
@@ -28,10 +31,15 @@ typedef struct cop__problem_outcome {
     cop_stop stop;
     uint64_t begin_ns, end_ns; /* since its run began */
     uint64_t longest, tokens;  /* tokens of the longest thread; generated tokens */
+    uint64_t seen_sum;         /* of what each of them attended to */
     uint64_t hash;             /* of its ids and its paths' */
     uint32_t forks, paths, cancelled;
     bool well_formed, claimed;
     double lowest_confidence;
+    bool traced, marked; /* whether the figures below are there */
+    cop_trace_figures trace;
+    cop_marked_figures marks;
+    double gain_words;
     size_t first_id; /* in the cell's ids */
     uint32_t n_ids;
     size_t text_bytes, answer_at, answer_bytes; /* in the text of its ids */
@@ -44,15 +52,17 @@ typedef struct cop__problem_cell {
     const cop_problem_set *set;
     const cop_checker *checker;
     const cop__problem_prompts *prompts;
-    const char *problem; /* "countdown x 8" */
+    const json_t *rule_identity; /* NULL: the method has no rule */
+    const char *problem;         /* "countdown x 8" */
     uint32_t at_once;
     uint32_t done, total; /* cells, for progress */
     /* of its run */
     cop__problem_outcome *outcomes; /* [set->count] */
     int32_t *ids;                   /* of all problems, in the order in which they ended */
     size_t n_ids, max_ids;
-    uint32_t positions; /* that the engine had */
-    double threshold;   /* -INFINITY: none was set */
+    uint32_t positions;  /* that the engine had */
+    double threshold;    /* -INFINITY: none was set */
+    cop_rule_stats rule; /* of its method's rule, all problems together */
     cop_metrics metrics;
 } cop__problem_cell;
 
@@ -64,6 +74,8 @@ void cop__problem_prompts_release(cop__problem_prompts *prompts);
 
 uint32_t cop__problem_max_tokens(const cop__problem_cell *cell);
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell); /* 0 where nothing forks */
+/* A rule of the cell's method; the caller closes it. */
+cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out);
 
 /* Runs every problem of the set once, and keeps its outcome. */
 cop_status cop__problem_cell_run(cop__problem_cell *cell);
@@ -84,5 +96,8 @@ cop_status cop__problem_compare(const cop__problem_cell *cell, cop__problem_refe
 
 /* One line of results.jsonl; new object, NULL without memory. */
 json_t *cop__problem_record(const cop__problem_cell *cell, const cop__problem_reference *reference);
+/* Its "reasoning": every paper's measure, a mean over the problems, or null with the reason; and
+ * the columns of `each` that ratios to another method are taken from. 0, or not without memory. */
+int cop__problem_reasoning(const cop__problem_cell *cell, json_t *record);
 /* JSON lines: what each problem was answered. */
 cop_status cop__problem_answers(const cop__problem_cell *cell, cop_buffer *out);

@@ -7,9 +7,9 @@
 
 #include "base/memory.h"
 #include "job/job_problems.h"
+#include "reason/live_tracer.h"
 
 enum {
-    DEFAULT_PATHS = 64,
     HEADER_TOKENS = 64,       /* what a path may be given at most */
     INSERTED_BYTES = 1024,    /* a dialect's texts have at most half of it */
     ROWS_SPARE = 512,         /* headers and joins of a step */
@@ -180,7 +180,7 @@ uint32_t cop__problem_max_tokens(const cop__problem_cell *cell) {
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
     if (cell->prompts->dialect->join == COP_JOIN_NONE)
         return 0;
-    return cell->what->max_paths ? cell->what->max_paths : DEFAULT_PATHS;
+    return cell->what->max_paths ? cell->what->max_paths : COP_PROBLEM_PATHS_DEFAULT;
 }
 
 /* Tokens that one problem's branches hold together, each computed once. */
@@ -189,6 +189,27 @@ static uint64_t tokens_of(const cop__problem_cell *cell) {
     uint64_t calls = cop_dialect_calls(cell->prompts->dialect);
     return (uint64_t)cell->prompts->longest_prompt + calls * cop__problem_max_tokens(cell) +
            paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
+}
+
+cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out) {
+    const uint32_t paths = cop__problem_max_paths(cell);
+    const cop_job_rule_limits limits = {.max_branches = paths ? paths : 1,
+                                        .max_tokens = cop__problem_max_tokens(cell),
+                                        .model = cell->job->model};
+    return cop_job_rule_open(cell->method->rule, &limits, out);
+}
+
+static cop_status add_rule_size(const cop__problem_cell *cell, cop_job_size *size) {
+    if (!cell->method->rule)
+        return COP_OK;
+    cop_job_rule rule = {0};
+    const uint64_t said = (uint64_t)cop_dialect_calls(cell->prompts->dialect) *
+                          cop__problem_max_tokens(cell) * cell->at_once;
+    const cop_status status = cop__problem_rule_open(cell, &rule);
+    if (status == COP_OK)
+        cop_job_rule_size(&rule, cell->at_once * (cop__problem_max_paths(cell) + 1), said, size);
+    cop_job_rule_close(&rule);
+    return status;
 }
 
 static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
@@ -213,12 +234,15 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
     /* Joins by text compute again what the paths hold still, or what a reply says. */
     bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
     cell->positions = (uint32_t)positions;
-    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1),
+    /* A store that must give up what it was filled with would be neither cold nor warm. */
+    uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;
+    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1) + kept,
                          .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
                          .branches = (uint32_t)branches,
                          .positions = (uint32_t)positions,
                          .rows = (uint32_t)(branches + prompt_rows) + ROWS_SPARE,
                          .what = cell->problem};
+    COP_TRY(add_rule_size(cell, &size));
     COP_TRY(cop_job_engine(cell->job, &size, NULL, out));
     return cop_engine_calibrate(*out);
 }
@@ -227,7 +251,10 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
 
 typedef struct place { /* one of the problems that run at the same time */
     cop_live *live;
-    uint32_t problem; /* the one that runs there */
+    cop_live_tracer *tracer;
+    cop_job_rule rule; /* its own, begun anew with each problem; rule.rule is NULL: none */
+    uint32_t problem;  /* the one that runs there */
+    bool has_bos;      /* its prompt begins with one */
 } place;
 
 typedef struct problem_queue {
@@ -237,6 +264,7 @@ typedef struct problem_queue {
     uint32_t *idle, n_idle;
     uint32_t next, end; /* problems still to begin */
     uint32_t n_ended;
+    uint8_t *marks;    /* [max_ids] of the sample that was read last */
     cop_status status; /* what a callback could not do; nothing begins after it */
 } problem_queue;
 
@@ -255,9 +283,14 @@ static cop_driver *next_problem(cop_problem_queue *self) {
     uint32_t n_prompt = length_at(prompts->prompt_end, i);
     uint32_t n_spawn = length_at(prompts->spawn_end, i);
     const int32_t *spawn = n_spawn ? prompts->spawns.data + prompts->spawn_end[i] - n_spawn : NULL;
-    queue->status =
-        cop_live_reset(at->live, prompts->prompts.data + prompts->prompt_end[i] - n_prompt,
-                       n_prompt, spawn, n_spawn, key_of(&queue->cell->set->list[i]));
+    const int32_t *prompt = prompts->prompts.data + prompts->prompt_end[i] - n_prompt;
+    const cop_tokenizer *tokenizer = cop_model_tokenizer(queue->cell->job->model);
+    at->has_bos = prompt[0] == cop_tokenizer_bos(tokenizer);
+    cop_live_tracer_reset(at->tracer, n_prompt, n_spawn);
+    if (at->rule.rule)
+        cop_rule_reset(at->rule.rule);
+    queue->status = cop_live_reset(at->live, prompt, n_prompt, spawn, n_spawn,
+                                   key_of(&queue->cell->set->list[i]));
     return queue->status == COP_OK ? cop_live_driver(at->live) : NULL;
 }
 
@@ -283,6 +316,34 @@ static uint64_t hash_outputs(const cop_live *live, const cop_live_sample *sample
     return hash;
 }
 
+/* What the sample claims: what its dialect marks, or, where that marks nothing, what the checker
+ * finds in the text of a sample that ended by itself. */
+static cop_answer_text claim_of(const cop__problem_cell *cell, const cop_live_sample *sample) {
+    const cop_dialect *dialect = cell->prompts->dialect;
+    bool by_checker = dialect->answer_after.bytes == 0 && cop_checker_has_mark(cell->checker);
+    if (!by_checker)
+        return (cop_answer_text){sample->answer, sample->answer_bytes};
+    if (sample->stop != COP_STOP_END)
+        return (cop_answer_text){0};
+    return cop_checker_claim(cell->checker, (cop_answer_text){sample->text, sample->bytes});
+}
+
+/* The papers' measures, from the sample's trace and from its finished text. */
+static void measure_reasoning(problem_queue *queue, const place *at, const cop_live_sample *sample,
+                              cop__problem_outcome *out) {
+    const cop__problem_cell *cell = queue->cell;
+    const cop_dialect *d = cell->prompts->dialect;
+    out->traced = cop_live_tracer_measure(at->tracer, at->has_bos, &out->trace);
+    out->marked = cop_tag_marks(d, cop_model_tokenizer(cell->job->model), sample, queue->marks);
+    out->gain_words = NAN;
+    if (!out->marked)
+        return;
+    cop_marked_measure(queue->marks, sample->n_ids, &out->marks);
+    const cop_word_tags tags = {d->open[COP_EL_BLOCK].text, d->close[COP_EL_BLOCK].text,
+                                d->open[COP_EL_PATH].text, d->close[COP_EL_PATH].text};
+    out->gain_words = cop_efficiency_gain_words(sample->text, sample->bytes, &tags);
+}
+
 static cop_status take_down(problem_queue *queue, const place *at,
                             const cop_problem_result *result) {
     cop__problem_cell *cell = queue->cell;
@@ -291,11 +352,11 @@ static cop_status take_down(problem_queue *queue, const place *at,
     if (sample.n_ids > cell->max_ids - cell->n_ids)
         return COP_FAIL(COP_ERR_NO_ROOM, "problem %s: the outputs are longer than %zu tokens",
                         problem->id, cell->max_ids);
-    if (sample.answer && (sample.answer < sample.text ||
-                          sample.answer + sample.answer_bytes > sample.text + sample.bytes))
+    cop_answer_text claimed = claim_of(cell, &sample);
+    if (claimed.text &&
+        (claimed.text < sample.text || claimed.text + claimed.bytes > sample.text + sample.bytes))
         return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its answer is no part of its text",
                         problem->id);
-    cop_answer_text claimed = {sample.answer, sample.answer_bytes};
     cell->outcomes[at->problem] = (cop__problem_outcome){
         .grade = cop_checker_grade(cell->checker, problem->prompt, problem->answer, claimed),
         .stop = sample.stop,
@@ -303,18 +364,24 @@ static cop_status take_down(problem_queue *queue, const place *at,
         .end_ns = result->end_ns,
         .longest = result->tokens_longest_thread,
         .tokens = result->tokens_total,
+        .seen_sum = result->seen_sum,
         .hash = hash_outputs(at->live, &sample),
         .forks = sample.forks,
         .paths = sample.paths,
         .cancelled = sample.paths_cancelled,
         .well_formed = well_formed(at->live, &sample),
-        .claimed = sample.answer != NULL,
+        .claimed = claimed.text != NULL,
         .lowest_confidence = sample.lowest_confidence,
         .first_id = cell->n_ids,
         .n_ids = sample.n_ids,
         .text_bytes = sample.bytes,
-        .answer_at = sample.answer ? (size_t)(sample.answer - sample.text) : 0,
-        .answer_bytes = sample.answer ? sample.answer_bytes : 0};
+        .answer_at = claimed.text ? (size_t)(claimed.text - sample.text) : 0,
+        .answer_bytes = claimed.text ? claimed.bytes : 0};
+    measure_reasoning(queue, at, &sample, &cell->outcomes[at->problem]);
+    if (at->rule.rule) {
+        const cop_rule_stats stats = cop_rule_stats_of(at->rule.rule);
+        cop_job_rule_add(&cell->rule, &stats);
+    }
     if (sample.n_ids > 0)
         memcpy(cell->ids + cell->n_ids, sample.ids, sample.n_ids * sizeof *cell->ids);
     cell->n_ids += sample.n_ids;
@@ -368,10 +435,20 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
     const cop__problem_cell *cell = queue->cell;
     queue->places = cop_calloc(cell->at_once, sizeof *queue->places);
     queue->idle = cop_calloc(cell->at_once, sizeof *queue->idle);
-    if (!queue->places || !queue->idle)
+    queue->marks = cop_calloc(cell->max_ids, 1);
+    if (!queue->places || !queue->idle || !queue->marks)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems at once", cell->at_once);
     cop_live_options options = live_options(cell, prune);
+    const cop_live_tracer_options traced = {.dialect = cell->prompts->dialect,
+                                            .max_paths = cop__problem_max_paths(cell),
+                                            .keep_partial = cell->method->join_policy.keep_partial};
+    options.listener = cop_live_tracer_hear;
     for (uint32_t i = 0; i < cell->at_once; i++) {
+        COP_TRY(cop_live_tracer_create(&traced, &queue->places[i].tracer));
+        options.listener_context = queue->places[i].tracer;
+        if (cell->method->rule)
+            COP_TRY(cop__problem_rule_open(cell, &queue->places[i].rule));
+        options.rule = queue->places[i].rule.rule;
         COP_TRY(cop_live_create(&options, &queue->places[i].live));
         queue->idle[queue->n_idle++] = cell->at_once - 1 - i;
     }
@@ -379,8 +456,12 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
 }
 
 static void release_places(problem_queue *queue) {
-    for (uint32_t i = 0; queue->places && i < queue->cell->at_once; i++)
+    for (uint32_t i = 0; queue->places && i < queue->cell->at_once; i++) {
         cop_live_destroy(queue->places[i].live);
+        cop_live_tracer_destroy(queue->places[i].tracer);
+        cop_job_rule_close(&queue->places[i].rule);
+    }
+    cop_free(queue->marks);
     cop_free(queue->places);
     cop_free(queue->idle);
 }
@@ -451,8 +532,17 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the outputs of %u problems", count);
     cop_engine *engine = NULL;
     cop_status status = open_engine(cell, &engine);
+    cop_metrics fill = {0};
+    if (status == COP_OK && cop_job_prefix_begin(cell->job, engine)) {
+        status = run_parts(cell, engine);
+        fill = cell->metrics;
+        cell->n_ids = 0;
+        cell->threshold = -INFINITY;
+        cell->rule = (cop_rule_stats){0};
+    }
     if (status == COP_OK)
         status = run_parts(cell, engine);
+    cop_job_prefix_charge(&fill, &cell->metrics);
     cop_engine_destroy(engine);
     return status;
 }

@@ -145,7 +145,7 @@ static json_t *notes_of(const cop__problem_cell *cell, const cop__problem_refere
 static int add_columns(const cop__problem_cell *cell, json_t *record) {
     json_t *id = json_array(), *grade = json_array(), *longest = json_array();
     json_t *tokens = json_array(), *latency = json_array(), *forks = json_array();
-    json_t *paths = json_array(), *stop = json_array();
+    json_t *paths = json_array(), *stop = json_array(), *seen = json_array();
     int failed = 0;
     for (uint32_t i = 0; i < cell->set->count; i++) {
         const cop__problem_outcome *o = &cell->outcomes[i];
@@ -157,10 +157,12 @@ static int add_columns(const cop__problem_cell *cell, json_t *record) {
         failed |= json_array_append_new(forks, json_integer(o->forks));
         failed |= json_array_append_new(paths, json_integer(o->paths));
         failed |= json_array_append_new(stop, json_string(cop_stop_name(o->stop)));
+        failed |= json_array_append_new(
+            seen, o->tokens ? json_real((double)o->seen_sum / (double)o->tokens) : json_null());
     }
-    json_t *each = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", id, "grade", grade,
-                             "longest", longest, "tokens", tokens, "latency_ms", latency, "forks",
-                             forks, "paths", paths, "stop", stop);
+    json_t *each = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", id, "grade",
+                             grade, "longest", longest, "tokens", tokens, "latency_ms", latency,
+                             "forks", forks, "paths", paths, "stop", stop, "context_seen", seen);
     return failed | json_object_set_new(record, "each", each);
 }
 
@@ -207,7 +209,11 @@ json_t *cop__problem_record(const cop__problem_cell *cell,
         failed = json_object_set_new(figures, "wrong_claims_why",
                                      json_string("the checker could judge no problem"));
     if (!failed)
-        failed = json_object_update(record, figures) | add_columns(cell, record);
+        failed = json_object_update(record, figures) | add_columns(cell, record) |
+                 cop__problem_reasoning(cell, record);
+    if (!failed && cell->rule_identity)
+        failed = json_object_set_new(
+            record, "rule", cop_job_rule_record(cell->rule_identity, &cell->rule, NULL, 0));
     json_decref(figures);
     if (!failed)
         return record;
@@ -258,12 +264,12 @@ static cop_status write_answer(const cop__problem_cell *cell, uint32_t i, cop_bu
     COP_TRY(text_of(cell, i, text));
     const char *bytes = text->data ? text->data : "";
     json_t *answer = o->claimed ? clean_text(bytes + o->answer_at, o->answer_bytes) : json_null();
-    json_t *line = json_pack("{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:o}", "id",
-                             problem->id, "prompt", text_or_null(problem->prompt), "reference",
-                             text_or_null(problem->answer), "answer", answer, "grade",
-                             cop_grade_name(o->grade), "stop", cop_stop_name(o->stop), "longest",
-                             (json_int_t)o->longest, "tokens", (json_int_t)o->tokens, "forks",
-                             (int)o->forks, "text", clean_text(bytes, text->bytes));
+    json_t *line = json_pack(
+        "{s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:i, s:i, s:b, s:o}", "id", problem->id, "prompt",
+        text_or_null(problem->prompt), "reference", text_or_null(problem->answer), "answer", answer,
+        "grade", cop_grade_name(o->grade), "stop", cop_stop_name(o->stop), "longest",
+        (json_int_t)o->longest, "tokens", (json_int_t)o->tokens, "forks", (int)o->forks, "paths",
+        (int)o->paths, "well_formed", (int)o->well_formed, "text", clean_text(bytes, text->bytes));
     char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL;
     json_decref(line);
     if (!dumped)

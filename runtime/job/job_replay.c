@@ -161,6 +161,18 @@ static cop_status check_work(const cop_trajectory *t, cop_method method, const c
     return COP_OK;
 }
 
+/* Runs it once; *replay is the caller's either way. */
+static cop_status force(replay_run *run, const cop_trajectory *t, cop_method method,
+                        const cop_replay_options *options, cop_replay **replay,
+                        cop_metrics *metrics) {
+    COP_TRY(cop_replay_create(t, options, replay));
+    if (run->timeline)
+        cop_timeline_reset(run->timeline);
+    cop_driver *driver = cop_replay_driver(*replay);
+    COP_TRY(cop_engine_run(run->engine, &driver, 1, metrics));
+    return check_work(t, method, metrics, *replay);
+}
+
 static cop_status run_cell(replay_run *run, const cop_trajectory *t, cop_method method,
                            uint32_t repeat) {
     const cop_replay_job *what = run->what;
@@ -183,16 +195,17 @@ static cop_status run_cell(replay_run *run, const cop_trajectory *t, cop_method 
     cop_replay_options options = {.join = methods[method].join,
                                   .reuse = methods[method].reuse,
                                   .start_token = start < 0 ? 0 : start};
-    cop_replay *replay;
-    COP_TRY(cop_replay_create(t, &options, &replay));
-    if (run->timeline)
-        cop_timeline_reset(run->timeline);
-    cop_driver *driver = cop_replay_driver(replay);
-    cop_metrics metrics;
-    status = cop_engine_run(run->engine, &driver, 1, &metrics);
+    cop_replay *replay = NULL;
+    cop_metrics metrics, fill = {0};
+    if (cop_job_prefix_begin(run->job, run->engine)) {
+        status = force(run, t, method, &options, &replay, &fill);
+        cop_replay_destroy(replay);
+        replay = NULL;
+    }
     if (status == COP_OK)
-        status = check_work(t, method, &metrics, replay);
+        status = force(run, t, method, &options, &replay, &metrics);
     if (status == COP_OK) {
+        cop_job_prefix_charge(&fill, &metrics);
         cop_replay_stats stats = cop_replay_stats_read(replay);
         json_t *record = describe(run, t, method, &stats);
         status = cop__job_finish_cell(&cell, record, &metrics, run->timeline);

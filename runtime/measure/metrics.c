@@ -26,6 +26,10 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+bool cop_metrics_counts_loads(const cop_metrics *m) {
+    return m->kv_load_bytes > 0 || m->kv_min_bytes == 0;
+}
+
 void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->single_row_ns += b->single_row_ns;
     a->single_row_bytes += b->single_row_bytes;
@@ -50,8 +54,11 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->prefix_lookups += b->prefix_lookups;
     a->prefix_hits += b->prefix_hits;
     a->prefix_evicted += b->prefix_evicted;
+    a->prefix_fill_tokens += b->prefix_fill_tokens;
+    a->prefix_fill_ns += b->prefix_fill_ns;
     a->tokens_pruned += b->tokens_pruned;
     a->tokens_dropped += b->tokens_dropped;
+    cop_seen_merge(&a->seen, &b->seen);
     a->steps_forward += b->steps_forward;
     a->rows += b->rows;
     a->branches_parked += b->branches_parked;

@@ -103,6 +103,45 @@ static json_t *ratio_group(const cop_metrics *m, int *failed) {
     return group;
 }
 
+/* Bins that hold something, from their smallest value; of both kinds. */
+static json_t *seen_bins(const cop_context_seen *seen, int *failed) {
+    json_t *bins = json_pack("{s:[], s:[], s:[]}", "from", cop_seen_kind_name(COP_SEEN_ALONE),
+                             cop_seen_kind_name(COP_SEEN_SIBLINGS));
+    for (uint32_t bin = 0; bin < COP_SEEN_BINS; bin++) {
+        if (!seen->bins[COP_SEEN_ALONE][bin] && !seen->bins[COP_SEEN_SIBLINGS][bin])
+            continue;
+        *failed |= json_array_append_new(json_object_get(bins, "from"),
+                                         json_integer((json_int_t)cop_seen_bin_from(bin)));
+        for (int kind = 0; kind < COP_SEEN_KINDS; kind++)
+            *failed |= json_array_append_new(
+                json_object_get(bins, cop_seen_kind_name((cop_seen_kind)kind)),
+                json_integer((json_int_t)seen->bins[kind][bin]));
+    }
+    return bins;
+}
+
+static json_t *context_group(const cop_metrics *m, int *failed) {
+    static const char none[] = "no token was generated";
+    const cop_context_seen *seen = &m->seen;
+    json_t *group = json_object(), *out = json_object();
+    double tokens = (double)(seen->tokens[COP_SEEN_ALONE] + seen->tokens[COP_SEEN_SIBLINGS]);
+    double sum = (double)(seen->sum[COP_SEEN_ALONE] + seen->sum[COP_SEEN_SIBLINGS]);
+    *failed |= set_real(out, "mean", ratio(sum, tokens), none);
+    *failed |= set_real(out, "p50", cop_seen_percentile(seen, 0.5), none);
+    *failed |= set_real(out, "p90", cop_seen_percentile(seen, 0.9), none);
+    *failed |= set_count(out, "max", seen->max);
+    for (int kind = 0; kind < COP_SEEN_KINDS; kind++) {
+        json_t *one = json_object();
+        *failed |= set_count(one, "tokens", seen->tokens[kind]);
+        *failed |= set_real(one, "mean", ratio((double)seen->sum[kind], (double)seen->tokens[kind]),
+                            "no such token was generated");
+        *failed |= json_object_set_new(out, cop_seen_kind_name((cop_seen_kind)kind), one);
+    }
+    *failed |= json_object_set_new(out, "bins", seen_bins(seen, failed));
+    *failed |= json_object_set_new(group, "seen", out);
+    return group;
+}
+
 static json_t *steps_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     *failed |= set_count(group, "forward", m->steps_forward);
@@ -127,27 +166,37 @@ static json_t *branches_group(const cop_metrics *m, int *failed) {
     return group;
 }
 
+/* Bytes at the load: a device's kernels do not count theirs. */
+static int set_loaded(json_t *group, const char *name, const cop_metrics *m, uint64_t bytes) {
+    return cop_metrics_counts_loads(m) ? set_count(group, name, bytes)
+                                       : set_null(group, name, "this backend counts no loads");
+}
+
 static json_t *kv_group(const cop_metrics *m, int *failed) {
     json_t *group = json_object();
     double min = (double)m->kv_min_bytes;
-    *failed |= set_count(group, "load_bytes", m->kv_load_bytes);
-    *failed |= set_count(group, "first_bytes", m->kv_first_bytes);
+    *failed |= set_loaded(group, "load_bytes", m, m->kv_load_bytes);
+    *failed |= set_loaded(group, "first_bytes", m, m->kv_first_bytes);
     *failed |= set_count(group, "min_bytes", m->kv_min_bytes);
-    *failed |= set_real(group, "load_over_min", ratio((double)m->kv_load_bytes, min),
-                        "no KV byte was needed");
-    *failed |= set_real(group, "first_over_min", ratio((double)m->kv_first_bytes, min),
-                        "no KV byte was needed");
+    const bool counts = cop_metrics_counts_loads(m);
+    const char *none = counts ? "no KV byte was needed" : "this backend counts no loads";
+    *failed |=
+        set_real(group, "load_over_min", counts ? ratio((double)m->kv_load_bytes, min) : NAN, none);
+    *failed |= set_real(group, "first_over_min",
+                        counts ? ratio((double)m->kv_first_bytes, min) : NAN, none);
     *failed |= set_count(group, "tiles", m->kv_tiles);
     *failed |= set_real(group, "tiles_per_step",
                         ratio((double)m->kv_tiles, (double)m->steps_forward), "no step was run");
     *failed |= set_count(group, "predicted_load_bytes", m->kv_predicted_load_bytes);
     *failed |= set_count(group, "predicted_first_bytes", m->kv_predicted_first_bytes);
-    *failed |= set_count(group, "append_bytes", m->kv_append_bytes);
-    *failed |= set_count(group, "partial_bytes", m->kv_partial_bytes);
+    *failed |= set_loaded(group, "append_bytes", m, m->kv_append_bytes);
+    *failed |= set_loaded(group, "partial_bytes", m, m->kv_partial_bytes);
     *failed |= set_count(group, "pages_total", m->kv_pages_total);
     *failed |= set_count(group, "prefix_lookups", m->prefix_lookups);
     *failed |= set_count(group, "prefix_hits", m->prefix_hits);
     *failed |= set_count(group, "prefix_evicted", m->prefix_evicted);
+    *failed |= set_count(group, "prefix_fill_tokens", m->prefix_fill_tokens);
+    *failed |= set_ms(group, "prefix_fill_ms", m->prefix_fill_ns);
     *failed |= set_count(group, "pages_peak", m->kv_pages_peak);
     *failed |= set_count(group, "pages_leaked", m->kv_pages_leaked);
     return group;
@@ -202,6 +251,7 @@ json_t *cop_metrics_to_json(const cop_metrics *metrics) {
     failed |= json_object_set_new(root, "time", time_group(metrics, &failed));
     failed |= json_object_set_new(root, "tokens", tokens_group(metrics, &failed));
     failed |= json_object_set_new(root, "ratio", ratio_group(metrics, &failed));
+    failed |= json_object_set_new(root, "context", context_group(metrics, &failed));
     failed |= json_object_set_new(root, "steps", steps_group(metrics, &failed));
     failed |= json_object_set_new(root, "branches", branches_group(metrics, &failed));
     failed |= json_object_set_new(root, "kv", kv_group(metrics, &failed));

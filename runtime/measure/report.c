@@ -19,11 +19,13 @@ static void put_section(cop__html *html, const cop__report *report, const cop__s
         cop__report_summary(html, section);
     cop__report_time_bars(html, section);
     cop__report_bandwidth(html, report, section);
+    cop__report_context(html, section);
     if (!samples)
         cop__report_problems(html, section);
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, section);
     cop__report_kv_bars(html, section);
+    cop__report_pool(html, section);
     cop__report_device(html, section);
     if (timelines)
         cop__report_timelines(html, report, section, PROBLEMS_WITH_TIMELINES);
@@ -40,9 +42,13 @@ static void put_set_section(cop__html *html, const cop__report *report,
     cop__report_clock(html, section);
     cop__report_set_answers(html, report, &run);
     cop__report_set_curve(html, report, &run);
+    cop__report_set_pareto(html, &run);
     cop__report_set_load(html, section);
+    cop__report_context(html, &run);
+    cop__report_set_context(html, &run);
     cop__report_set_differing(html, report, &run);
     cop__report_set_methods(html, &run);
+    cop__report_set_measures(html, report, &run);
     if (cop__section_at_once(&run, 0))
         cop__html_printf(html,
                          "<p>What follows is about the whole set as one run, with %u problem%s at "
@@ -54,6 +60,7 @@ static void put_set_section(cop__html *html, const cop__report *report,
     cop__html_put(html, "<h3>Keys and values: bytes read and pages held</h3>\n");
     cop__report_kv_table(html, &run);
     cop__report_kv_bars(html, &run);
+    cop__report_pool(html, &run);
     cop__report_device(html, &run);
     cop__report_details(html, report, &run);
     cop__report_cells(html, section);

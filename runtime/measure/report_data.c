@@ -82,7 +82,10 @@ static const char *setting_of(const cop__report *report, const json_t *line) {
                 {"eager", "", 16},
                 {"isa", "", 64},
                 {"threads", " threads", 16},
-                {"clock", "", 64}};
+                {"clock", "", 64},
+                {"kv_policy", " when the KV pool is full", 16},
+                {"prefix.state", " prefix store", 16},
+                {"prefix.block", " tokens a block of it", 16}};
     char text[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -340,15 +343,27 @@ bool cop__section_is_measured(const cop__section *section) {
     return strcmp(section->clock, "wall") == 0;
 }
 
-bool cop__section_has_device(const cop__section *section) {
+static bool has_any(const cop__section *section, int first, int last) {
     for (uint32_t p = 0; p < section->n_problems; p++)
         for (uint32_t m = 0; m < section->n_methods; m++) {
             const cop__cell *cell = cop__section_cell(section, p, m);
-            for (int f = COP_FIG_DEVICE_FIRST; cell && f <= COP_FIG_DEVICE_LAST; f++)
+            for (int f = first; cell && f <= last; f++)
                 if (cell->value[f] > 0)
                     return true;
         }
     return false;
+}
+
+bool cop__section_has_device(const cop__section *section) {
+    return has_any(section, COP_FIG_DEVICE_FIRST, COP_FIG_DEVICE_LAST);
+}
+
+bool cop__section_has_pressure(const cop__section *section) {
+    return has_any(section, COP_FIG_PARKED, COP_FIG_RECOMPUTED);
+}
+
+bool cop__section_has_prefixes(const cop__section *section) {
+    return has_any(section, COP_FIG_PREFIX_LOOKUPS, COP_FIG_PREFIX_FILL_MS);
 }
 
 double cop__section_mean(const cop__section *section, uint32_t method, cop__figure figure) {

@@ -25,6 +25,7 @@ typedef enum cop__unit {
     COP_UNIT_SHARE, /* "12.3 %" */
     COP_UNIT_RATE,  /* tokens/s */
     COP_UNIT_GBPS,
+    COP_UNIT_SMALL, /* "1.2e-07": of what spans many powers of ten */
 } cop__unit;
 
 /* X(enumerator, name in the JSON, unit, short definition; the full one: bench/METRICS.md) */
@@ -69,6 +70,13 @@ typedef enum cop__unit {
     X(ACCELERATION, "ratio.acceleration_code", SHARE, "1 - longest thread / total")                \
     X(PARALLELISM, "ratio.parallelism", RATIO,                                                     \
       "work / span: (prompt + total + forced + reprefilled) / critical path")                      \
+    X(SEEN_MEAN, "context.seen.mean", COUNT,                                                       \
+      "tokens that a generated token attended to, mean over the generated tokens")                 \
+    X(SEEN_P50, "context.seen.p50", COUNT, "the same, median (from bins)")                         \
+    X(SEEN_P90, "context.seen.p90", COUNT, "the same, 90th percentile (from bins)")                \
+    X(SEEN_MAX, "context.seen.max", COUNT, "the same, largest")                                    \
+    X(SEEN_ALONE, "context.seen.alone.mean", COUNT, "the same, of branches that run alone")        \
+    X(SEEN_SIBLINGS, "context.seen.siblings.mean", COUNT, "the same, of branches beside siblings") \
     X(STEPS, "steps.forward", COUNT, "forward passes")                                             \
     X(ROWS, "steps.rows", COUNT, "rows of all passes")                                             \
     X(ROWS_MEAN, "steps.rows_mean", COUNT, "rows / forward passes")                                \
@@ -94,6 +102,19 @@ typedef enum cop__unit {
     X(PAGES_TOTAL, "kv.pages_total", COUNT, "pages of the pool")                                   \
     X(PAGES_PEAK, "kv.pages_peak", COUNT, "most pages held at once; observed")                     \
     X(PAGES_LEAKED, "kv.pages_leaked", COUNT, "pages still held after the end; 0")                 \
+    X(PARKED, "steps.branches_parked", COUNT,                                                      \
+      "full KV pool: branches that gave way or waited for their first page")                       \
+    X(SHED, "steps.branches_shed", COUNT, "full KV pool, prune-lowest: branches ended for it")     \
+    X(RECOMPUTED, "steps.tokens_recomputed", COUNT,                                                \
+      "tokens computed once more when their branch came back")                                     \
+    X(PREFIX_LOOKUPS, "kv.prefix_lookups", COUNT, "blocks looked up in the prefix store")          \
+    X(PREFIX_HITS, "kv.prefix_hits", COUNT, "of these, found there")                               \
+    X(PREFIX_EVICTED, "kv.prefix_evicted", COUNT, "of its blocks, given up for room")              \
+    X(PREFIX_REUSED, "tokens.prefix_reused", COUNT,                                                \
+      "prompt tokens whose KV the prefix store had: not computed")                                 \
+    X(PREFIX_FILL_TOKENS, "kv.prefix_fill_tokens", COUNT,                                          \
+      "warm store: tokens that the discarded pass computed which filled it")                       \
+    X(PREFIX_FILL_MS, "kv.prefix_fill_ms", MS, "warm store: wall clock of that pass")              \
     X(WEIGHTS, "machine.weight_bytes", BYTES, "weight bytes read")                                 \
     X(WEIGHT_GBPS, "machine.decode_weight_gbps", GBPS,                                             \
       "weight bytes / time, of the steps with exactly one decode row")                             \
@@ -234,6 +255,9 @@ bool cop__section_is_common(const cop__section *section, uint32_t problem);
 bool cop__section_is_measured(const cop__section *section); /* its clock is the wall's */
 /* Was there a device with memory of its own: is one of its counts not 0? */
 bool cop__section_has_device(const cop__section *section);
+/* Did a branch give way to others in a full KV pool? Was the prefix store asked for anything? */
+bool cop__section_has_pressure(const cop__section *section);
+bool cop__section_has_prefixes(const cop__section *section);
 
 /* Mean over the problems that every method completed; NaN when one of them lacks the figure. */
 double cop__section_mean(const cop__section *section, uint32_t method, cop__figure figure);

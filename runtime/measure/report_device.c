@@ -1,33 +1,28 @@
 /* What a device with memory of its own was sent and told, and where the timed steps' time went. */
 #include "measure/report_parts.h"
 
-typedef struct column {
-    cop__figure figure;
-    const char *title;
-} column;
+static const cop__report_column counts[] = {{COP_FIG_UPLOAD_STEP, "uploaded<br>/ pass"},
+                                            {COP_FIG_UPLOAD_STEPS, "passes with<br>an upload"},
+                                            {COP_FIG_STEPS, "forward<br>passes"},
+                                            {COP_FIG_WAITS_STEP, "waits<br>/ pass"},
+                                            {COP_FIG_GRAPHS_STEP, "graph launches<br>/ pass"},
+                                            {COP_FIG_LAUNCHES_STEP, "other launches<br>/ pass"},
+                                            {COP_FIG_CAPTURES, "captures"},
+                                            {COP_FIG_DEVICE_ALLOCATIONS, "allocations"},
+                                            {COP_FIG_IDLE_STEP, "idle<br>/ pass"}};
 
-static const column counts[] = {{COP_FIG_UPLOAD_STEP, "uploaded<br>/ pass"},
-                                {COP_FIG_UPLOAD_STEPS, "passes with<br>an upload"},
-                                {COP_FIG_STEPS, "forward<br>passes"},
-                                {COP_FIG_WAITS_STEP, "waits<br>/ pass"},
-                                {COP_FIG_GRAPHS_STEP, "graph launches<br>/ pass"},
-                                {COP_FIG_LAUNCHES_STEP, "other launches<br>/ pass"},
-                                {COP_FIG_CAPTURES, "captures"},
-                                {COP_FIG_DEVICE_ALLOCATIONS, "allocations"},
-                                {COP_FIG_IDLE_STEP, "idle<br>/ pass"}};
+static const cop__report_column operations[] = {{COP_FIG_TIMED_STEPS, "timed<br>steps"},
+                                                {COP_FIG_OP_EMBED, "embed"},
+                                                {COP_FIG_OP_NORM, "norm"},
+                                                {COP_FIG_OP_PRODUCT, "product"},
+                                                {COP_FIG_OP_APPEND, "append"},
+                                                {COP_FIG_OP_ATTENTION, "attention"},
+                                                {COP_FIG_OP_ACT, "act"},
+                                                {COP_FIG_OP_LOGITS, "logits"},
+                                                {COP_FIG_OP_SAMPLE, "sample"}};
 
-static const column operations[] = {{COP_FIG_TIMED_STEPS, "timed<br>steps"},
-                                    {COP_FIG_OP_EMBED, "embed"},
-                                    {COP_FIG_OP_NORM, "norm"},
-                                    {COP_FIG_OP_PRODUCT, "product"},
-                                    {COP_FIG_OP_APPEND, "append"},
-                                    {COP_FIG_OP_ATTENTION, "attention"},
-                                    {COP_FIG_OP_ACT, "act"},
-                                    {COP_FIG_OP_LOGITS, "logits"},
-                                    {COP_FIG_OP_SAMPLE, "sample"}};
-
-static void put_table(cop__html *html, const cop__section *section, const column *columns,
-                      size_t n) {
+void cop__report_columns(cop__html *html, const cop__section *section,
+                         const cop__report_column *columns, size_t n) {
     cop__html_put(html, "<div class=\"scroll\"><table><thead><tr><th>method</th>");
     for (size_t i = 0; i < n; i++)
         cop__html_heading(html, columns[i].title, columns[i].figure);
@@ -55,13 +50,13 @@ void cop__report_device(cop__html *html, const cop__section *section) {
     if (!cop__section_has_device(section))
         return;
     cop__html_put(html, "<h3>The device: what it was sent and told</h3>\n");
-    put_table(html, section, counts, sizeof counts / sizeof counts[0]);
+    cop__report_columns(html, section, counts, sizeof counts / sizeof counts[0]);
     cop__html_put(html, "<p class=\"small soft\">Averages over the forward passes. A pass without "
                         "a fork, join, prune or end uploads nothing, waits once and, where graphs "
                         "are captured, is one launch.</p>\n");
     if (!has_timed_steps(section))
         return;
-    put_table(html, section, operations, sizeof operations / sizeof operations[0]);
+    cop__report_columns(html, section, operations, sizeof operations / sizeof operations[0]);
     cop__html_put(html,
                   "<p class=\"small soft\">Time by operation, of the timed steps alone: these "
                   "are launched one by one between events, so their sum is more than what "

@@ -124,6 +124,9 @@ const char *cop__number(double value, cop__unit unit, char text[COP_NUMBER_BYTES
         group_digits(value, 2, text);
         suffix = " GB/s";
         break;
+    case COP_UNIT_SMALL:
+        snprintf(text, COP_NUMBER_BYTES, "%s%.3g", value < 0 ? "\xE2\x88\x92" : "", fabs(value));
+        break;
     }
     snprintf(text + strlen(text), 16, "%s", suffix);
     return text;

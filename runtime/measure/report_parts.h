@@ -33,6 +33,16 @@ void cop__report_set_curve(cop__html *html, const cop__report *report, const cop
 void cop__report_set_load(cop__html *html, const cop__section *section);
 uint32_t cop__section_at_once(const cop__section *section, uint32_t problem); /* 0: not said */
 
+/* report_context.c: what each generated token attended to, one row a method; and accuracy against
+ * it. Nothing where no line says it. */
+void cop__report_context(cop__html *html, const cop__section *section);
+void cop__report_set_context(cop__html *html, const cop__section *run);
+
+/* report_pareto.c: accuracy against tokens, latency and device time, with the Pareto front; and
+ * every paper's measure of the same runs. */
+void cop__report_set_pareto(cop__html *html, const cop__section *run);
+void cop__report_set_measures(cop__html *html, const cop__report *report, const cop__section *run);
+
 /* report_tables.c */
 void cop__report_summary(cop__html *html, const cop__section *section);
 void cop__report_problems(cop__html *html, const cop__section *section);
@@ -47,6 +57,15 @@ void cop__report_kv_bars(cop__html *html, const cop__section *section);
 
 /* report_device.c: what a device with memory of its own was sent and told; nothing without one. */
 void cop__report_device(cop__html *html, const cop__section *section);
+/* What a full pool and the prefix store did, where they did anything. */
+void cop__report_pool(cop__html *html, const cop__section *section);
+/* A table of a section's methods with so many figures each. */
+typedef struct cop__report_column {
+    cop__figure figure;
+    const char *title;
+} cop__report_column;
+void cop__report_columns(cop__html *html, const cop__section *section,
+                         const cop__report_column *columns, size_t n);
 
 /* report_timeline.c: timelines of some problems, on one scale for all methods of a problem. */
 void cop__report_timelines(cop__html *html, const cop__report *report, const cop__section *section,

@@ -59,45 +59,96 @@ static cop_status countdown_accepts(cop_answer_text prompt, cop_answer_text refe
                     shown(reference, answer), shown(prompt, problem), cop__countdown_fault(failed));
 }
 
-static cop_answer_text trimmed(cop_answer_text text) {
-    while (text.bytes && cop__is_space(text.text[0])) {
-        text.text++;
-        text.bytes--;
-    }
-    while (text.bytes && cop__is_space(text.text[text.bytes - 1]))
-        text.bytes--;
-    return text;
+static bool same_text(cop_answer_text a, cop_answer_text b) {
+    a = cop__answer_trim(a);
+    b = cop__answer_trim(b);
+    return a.bytes == b.bytes && (a.bytes == 0 || memcmp(a.text, b.text, a.bytes) == 0);
 }
 
 static cop_grade exact_grade(cop_answer_text prompt, cop_answer_text reference,
                              cop_answer_text claimed) {
     (void)prompt;
-    reference = trimmed(reference);
-    claimed = trimmed(claimed);
-    if (reference.bytes == 0)
+    if (cop__answer_trim(reference).bytes == 0)
         return COP_GRADE_UNGRADED;
-    bool equal = reference.bytes == claimed.bytes &&
-                 memcmp(reference.text, claimed.text, claimed.bytes) == 0;
-    return equal ? COP_GRADE_RIGHT : COP_GRADE_WRONG;
+    return same_text(reference, claimed) ? COP_GRADE_RIGHT : COP_GRADE_WRONG;
 }
 
 static cop_status exact_accepts(cop_answer_text prompt, cop_answer_text reference) {
     (void)prompt;
-    if (reference.text && trimmed(reference).bytes == 0)
+    if (reference.text && cop__answer_trim(reference).bytes == 0)
         return COP_FAIL(COP_ERR_FORMAT, "the reference answer is empty: nothing could be compared "
                                         "with it, leave it out");
     return COP_OK;
+}
+
+static cop_grade boxed_grade(cop_answer_text prompt, cop_answer_text reference,
+                             cop_answer_text claimed) {
+    (void)prompt;
+    cop_rational right, said;
+    if (!reference.text || !cop__answer_number(reference, &right) ||
+        !cop__answer_number(claimed, &said))
+        return COP_GRADE_UNGRADED;
+    return cop__rational_same(right, said) ? COP_GRADE_RIGHT : COP_GRADE_WRONG;
+}
+
+static cop_status boxed_accepts(cop_answer_text prompt, cop_answer_text reference) {
+    (void)prompt;
+    char answer[SHOWN_BYTES];
+    cop_rational number;
+    if (reference.text && !cop__answer_number(reference, &number))
+        return COP_FAIL(COP_ERR_FORMAT,
+                        "the reference answer \"%s\" is no plain number: compare it with "
+                        "\"equivalence:COMMAND\" or \"exact\", or leave it out",
+                        shown(reference, answer));
+    return COP_OK;
+}
+
+static bool boxed_same(cop_answer_text a, cop_answer_text b) {
+    cop_rational one, other;
+    if (cop__answer_number(a, &one) && cop__answer_number(b, &other))
+        return cop__rational_same(one, other);
+    return same_text(cop__answer_bare(a), cop__answer_bare(b));
+}
+
+static cop_grade choice_grade(cop_answer_text prompt, cop_answer_text reference,
+                              cop_answer_text claimed) {
+    (void)prompt;
+    char right = reference.text ? cop__answer_letter(reference) : 0;
+    char said = cop__answer_letter(claimed);
+    if (!right || !said)
+        return COP_GRADE_UNGRADED;
+    return right == said ? COP_GRADE_RIGHT : COP_GRADE_WRONG;
+}
+
+static cop_status choice_accepts(cop_answer_text prompt, cop_answer_text reference) {
+    (void)prompt;
+    char answer[SHOWN_BYTES];
+    if (reference.text && !cop__answer_letter(reference))
+        return COP_FAIL(COP_ERR_FORMAT,
+                        "the reference answer \"%s\" is no letter from A to %c: correct it, or "
+                        "leave it out",
+                        shown(reference, answer), COP_CHOICE_LAST);
+    return COP_OK;
+}
+
+static bool choice_same(cop_answer_text a, cop_answer_text b) {
+    char one = cop__answer_letter(a), other = cop__answer_letter(b);
+    return one && other ? one == other : same_text(a, b);
 }
 
 struct cop_checker {
     const char *name;
     cop_grade (*grade)(cop_answer_text prompt, cop_answer_text reference, cop_answer_text claimed);
     cop_status (*accepts)(cop_answer_text prompt, cop_answer_text reference);
+    bool (*same)(cop_answer_text a, cop_answer_text b);
+    cop_answer_text (*claim)(cop_answer_text text); /* NULL: all of it */
 };
 
 static const cop_checker checkers[] = {
-    {"exact", exact_grade, exact_accepts},
-    {"countdown", countdown_grade, countdown_accepts},
+    {"exact", exact_grade, exact_accepts, same_text, NULL},
+    {"boxed", boxed_grade, boxed_accepts, boxed_same, cop__answer_last_box},
+    {"choice", choice_grade, choice_accepts, choice_same, cop__answer_choice_claim},
+    {"countdown", countdown_grade, countdown_accepts, same_text, NULL},
 };
 
 const char *cop_grade_name(cop_grade grade) {
@@ -114,12 +165,25 @@ cop_status cop_checker_find(const char *name, const cop_checker **out) {
     if (*out)
         return COP_OK;
     char text[SHOWN_BYTES];
-    return COP_FAIL(COP_ERR_CONFIG, "there is no checker \"%s\"; known are: exact, countdown",
+    return COP_FAIL(COP_ERR_CONFIG,
+                    "there is no checker \"%s\"; known are: exact, boxed, choice, countdown",
                     shown((cop_answer_text){name, strlen(name)}, text));
 }
 
 const char *cop_checker_name(const cop_checker *checker) {
     return checker ? checker->name : "none";
+}
+
+cop_answer_text cop_checker_claim(const cop_checker *checker, cop_answer_text text) {
+    return text.text && cop_checker_has_mark(checker) ? checker->claim(text) : text;
+}
+
+bool cop_checker_has_mark(const cop_checker *checker) {
+    return checker && checker->claim;
+}
+
+bool cop_checker_same(const cop_checker *checker, cop_answer_text a, cop_answer_text b) {
+    return (checker ? checker->same : same_text)(a, b);
 }
 
 cop_grade cop_checker_grade(const cop_checker *checker, cop_answer_text prompt,

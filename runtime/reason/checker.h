@@ -2,6 +2,10 @@
  * answer and the answer claimed; none ever guesses: what it cannot judge is UNGRADED, never wrong.
  *
  *   exact      the claimed text equals the reference, after trimming white space at both ends
+ *   boxed      both are plain numbers ("1,234", "-0.5", "3/4", "\frac{3}{4}"), with or without a
+ * box around them, and equal as exact fractions. A claim that is no plain number
+ *              ("\sqrt{4}") cannot be judged: grader.h knows programs that can
+ *   choice     both are one letter, A to J: "B", "(b)", "B) 42", in a box or not
  *   countdown  the prompt holds the target and then the numbers ("T75 14 13 9 2", or any text in
  *              which the whole numbers are: target, numbers). The answer must use each number
  *              exactly once and reach the target, in exact rational arithmetic: either as steps
@@ -11,6 +15,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
@@ -33,6 +38,16 @@ typedef struct cop_checker cop_checker;
 /* By name; an unknown one is ERR_CONFIG and lists the known. The result is static. */
 cop_status cop_checker_find(const char *name, const cop_checker **out);
 const char *cop_checker_name(const cop_checker *checker);
+
+/* What a whole solution claims, a part of `text`; text NULL when it claims nothing. boxed: its last
+ * box; choice: that, or what "the answer is" says, or a last line that is a letter; exact and
+ * countdown, which have no mark of their own: all of it. */
+cop_answer_text cop_checker_claim(const cop_checker *checker, cop_answer_text text);
+bool cop_checker_has_mark(const cop_checker *checker);
+
+/* Whether two claims are the same answer, for votes and for rules that stop when answers agree:
+ * boxed compares numbers, choice letters; what is neither, and all else, by trimmed text. */
+bool cop_checker_same(const cop_checker *checker, cop_answer_text a, cop_answer_text b);
 
 /* `claimed` with text NULL: NONE. Reads nothing outside the three texts and never allocates. */
 cop_grade cop_checker_grade(const cop_checker *checker, cop_answer_text prompt,

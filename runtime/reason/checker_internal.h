@@ -1,5 +1,6 @@
-/* Countdown, as the checker of that name judges it: a problem's numbers, exact fractions, and what
- * can be wrong with a claim. Everything is a plain value; nothing here allocates. Any thread.
+/* What the checkers are made of. Countdown: a problem's numbers, exact fractions, and what can be
+ * wrong with a claim. Answers at the end of a solution: boxes, plain numbers, letters. Everything
+ * is a plain value; nothing here allocates. Any thread.
  */
 #pragma once
 
@@ -69,3 +70,20 @@ const char *cop__countdown_fault(cop_fault failed);
  * more than COP_COUNTDOWN_SEARCH_MAX numbers, or when values pass 127 bits on the way. Needs about
  * 100 KB of stack. */
 bool cop__countdown_impossible(const cop_puzzle *given);
+
+/* ---- checker_answer.c ---- */
+
+enum { COP_CHOICE_LAST = 'J' };
+
+cop_answer_text cop__answer_trim(cop_answer_text text);
+/* The inside of the last whole \boxed{..} or \fbox{..}; text NULL without one. */
+cop_answer_text cop__answer_last_box(cop_answer_text text);
+/* Without the white space, "$", box or \text{} around the whole of it. */
+cop_answer_text cop__answer_bare(cop_answer_text text);
+/* A whole number, a decimal or a fraction, exactly ("1,234", "-0.5", "3/4", "\frac{3}{4}"); false
+ * for anything else, and for more digits than can be compared. */
+bool cop__answer_number(cop_answer_text text, cop_rational *out);
+/* 'A' to COP_CHOICE_LAST, or 0. */
+char cop__answer_letter(cop_answer_text text);
+/* The last box, else what "the answer is" says, else a last line that is a letter. */
+cop_answer_text cop__answer_choice_claim(cop_answer_text text);

@@ -158,9 +158,10 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
     o->spawn = spawn;
     o->n_spawn = n_spawn;
     live->driver.problem_key = o->problem_key = problem_key;
+    live->driver.prompt_tokens = n_prompt;
     if (cop__live_forks(live) && o->dialect->context_text)
         COP_TRY(cop__live_retext_reset(live));
-    live->n_records = 0;
+    live->n_records = live->n_ended = 0;
     live->generated = 0;
     live->spent = false;
     memset(live->samples, 0, o->n_samples * sizeof *live->samples);
@@ -223,7 +224,8 @@ static double lowest_of_paths(const cop_live *live, uint32_t sample) {
     double lowest = NAN;
     for (uint32_t i = 0; i < live->n_records; i++) {
         const cop_live_record *record = &live->records[i];
-        bool counts = record->sample == sample && cop__live_forks(live) == (record->n_path > 0);
+        bool counts = record->sample == sample && !record->withdrawn &&
+                      cop__live_forks(live) == (record->n_path > 0);
         if (counts)
             lowest = fmin(lowest, cop_confidence_lowest(&record->confidence));
     }
@@ -241,17 +243,24 @@ cop_live_sample cop_live_sample_read(const cop_live *live, uint32_t i) {
     out.text = record->text;
     out.bytes = record->bytes;
     out.ill_formed_tags += record->parser.ill_formed;
+    for (uint32_t r = 0; r < live->n_records; r++)
+        if (live->records[r].sample == i && !live->records[r].withdrawn)
+            out.logprob_sum += live->records[r].logprob_sum;
     find_answer(live, record, &out);
     return out;
 }
 
 uint32_t cop_live_path_count(const cop_live *live) {
-    uint32_t samples = live->options.n_samples;
-    return live->n_records > samples ? live->n_records - samples : 0;
+    uint32_t n = 0;
+    for (uint32_t i = live->options.n_samples; i < live->n_records; i++)
+        n += !live->records[i].withdrawn;
+    return n;
 }
 
 cop_live_path cop_live_path_read(const cop_live *live, uint32_t i) {
-    const cop_live_record *record = &live->records[live->options.n_samples + i];
+    const cop_live_record *record = &live->records[live->options.n_samples];
+    while (record->withdrawn || i-- > 0)
+        record++;
     return (cop_live_path){.sample = record->sample,
                            .block = record->block,
                            .index = record->path[record->n_path - 1] - 1,
@@ -273,8 +282,8 @@ cop_status cop_live_gather(cop_live *live) {
 
 /* ---- text ---- */
 
-void cop__live_hear(const cop_live *live, cop_live_event_kind kind, const cop_live_record *record) {
-    if (!live->options.listener)
+void cop__live_hear(const cop_live *live, cop_live_event_kind kind, cop_live_record *record) {
+    if (!live->options.listener || cop__live_was_heard(record, kind))
         return;
     cop_live_event event = {.kind = kind,
                             .sample = record->sample,
@@ -297,6 +306,7 @@ cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32
     for (uint32_t i = 0; i < n; i++) {
         record->ids[record->n_ids++] = ids[i];
         live->samples[record->sample].given += voice == COP_LIVE_GIVEN;
+        record->n_given += voice == COP_LIVE_GIVEN;
         if (!live->options.tokenizer)
             continue;
         cop_text text = cop_tokenizer_bytes(live->options.tokenizer, ids[i]);
@@ -305,7 +315,8 @@ cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32
                             record->max_bytes);
         memcpy(record->text + record->bytes, text.data, text.bytes);
         record->bytes += text.bytes;
-        if (!live->options.listener || voice == COP_LIVE_QUIET)
+        if (!live->options.listener || voice == COP_LIVE_QUIET ||
+            cop__live_was_heard(record, COP_LIVE_TEXT))
             continue;
         cop_live_event event = {.kind = COP_LIVE_TEXT,
                                 .sample = record->sample,
@@ -336,6 +347,28 @@ bool cop__live_fits(const cop_engine *engine, cop_branch branch, uint64_t tokens
 
 /* ---- samples ---- */
 
+void cop__live_begin_sample(cop_live *live, uint32_t sample, cop_branch branch) {
+    const cop_live_options *o = &live->options;
+    cop_live_record *record = &live->records[sample];
+    *record = (cop_live_record){.branch = branch,
+                                .parent = UINT32_MAX,
+                                .sample = sample,
+                                .end_heard = record->end_heard,
+                                .n_muted = record->n_muted,
+                                .max_ids = record->max_ids,
+                                .max_bytes = record->max_bytes,
+                                .ids = record->ids,
+                                .call = record->call,
+                                .text = record->text,
+                                .items = record->items,
+                                .ring = record->ring};
+    if (record->ring)
+        cop_confidence_init(&record->confidence, record->ring, o->prune.window);
+    if (o->dialect)
+        cop_parser_init(&record->parser, o->dialect, false);
+    record->parser.report_stray = true;
+}
+
 static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t problem) {
     cop_live *live = (cop_live *)driver;
     const cop_live_options *o = &live->options;
@@ -345,24 +378,15 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
     COP_TRY(cop_engine_fork(engine, live->root, o->n_samples + cop__live_rule_extra(live),
                             live->children));
     for (uint32_t i = 0; i < o->n_samples; i++) {
-        cop_live_record *record = &live->records[live->n_records++];
-        *record = (cop_live_record){.branch = live->children[i],
-                                    .parent = UINT32_MAX,
-                                    .sample = i,
-                                    .max_ids = record->max_ids,
-                                    .max_bytes = record->max_bytes,
-                                    .ids = record->ids,
-                                    .call = record->call,
-                                    .text = record->text,
-                                    .items = record->items,
-                                    .ring = record->ring};
-        if (record->ring)
-            cop_confidence_init(&record->confidence, record->ring, o->prune.window);
-        if (o->dialect)
-            cop_parser_init(&record->parser, o->dialect, false);
-        record->parser.report_stray = true;
-        cop_engine_set_data(engine, record->branch, i);
-        cop_engine_stream(engine, record->branch, o->first_sample + i);
+        if (i == live->n_records) { /* else the problem begins anew */
+            live->records[i].end_heard = false;
+            live->records[i].n_muted = 0;
+            live->n_records++;
+        }
+        cop__live_begin_sample(live, i, live->children[i]);
+        cop_engine_set_data(engine, live->children[i], i);
+        cop_engine_stream(engine, live->children[i], o->first_sample + i);
+        cop__live_expect(live, engine, &live->records[i], 0);
     }
     return COP_OK;
 }
@@ -393,6 +417,8 @@ cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sam
                          : stop == COP_STOP_CANCELLED ? COP_END_CANCELLED
                          : stop == COP_STOP_FAILED    ? COP_END_FAILED
                                                       : COP_END_DONE;
+    if (how == COP_END_DONE) /* nobody reads it any more */
+        return cop_engine_end_text(engine, record->branch);
     return cop_engine_end(engine, record->branch, how);
 }
 
@@ -400,4 +426,6 @@ static const cop_driver live_ops = {.start = live_start,
                                     .request = cop__live_request,
                                     .request_ahead = cop__live_request_ahead,
                                     .token = cop__live_token,
-                                    .joined = cop__live_joined};
+                                    .joined = cop__live_joined,
+                                    .shed = cop__live_shed,
+                                    .restart = cop__live_restart};

@@ -134,6 +134,7 @@ typedef struct cop_problem_result {
     uint64_t begin_ns, end_ns; /* since the run began */
     uint64_t tokens_longest_thread, tokens_critical_path;
     uint64_t tokens_total;
+    uint64_t seen_sum, seen_max; /* of what its generated tokens attended to (context_seen.h) */
 } cop_problem_result;
 
 typedef struct cop_problem_queue cop_problem_queue;

@@ -81,6 +81,23 @@ void cop__engine_count_step(cop_engine *engine, const cop_plan_tables *tables) {
         m->branches_live_peak = engine->n_decode;
 }
 
+/* Whether the branch, or one that it stands on, was opened beside others. */
+bool cop__engine_has_siblings(const cop_engine *engine, const cop_branch_record *branch) {
+    for (cop_branch id = branch->parent; id != COP_BRANCH_NONE; id = engine->branches[id].parent)
+        if (engine->branches[id].n_children > 1)
+            return true;
+    return false;
+}
+
+void cop__engine_count_seen(cop_engine *engine, cop_problem_result *result, bool siblings,
+                            uint64_t view, uint64_t n) {
+    if (n == 0)
+        return;
+    cop_seen_add(&engine->metrics->seen, siblings ? COP_SEEN_SIBLINGS : COP_SEEN_ALONE, view, n);
+    result->seen_sum += view * n;
+    result->seen_max = view > result->seen_max ? view : result->seen_max;
+}
+
 /* The modelled split of a pure decode step: what its longest row would have cost alone, and the
  * rest. */
 static void split_decode(cop_engine *engine, const cop_flight *flight, uint64_t ns) {

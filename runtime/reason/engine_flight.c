@@ -15,7 +15,8 @@ static cop_sample_request request_of(const cop_engine *engine, const cop_branch_
 
 static void add_give(cop_flight *flight, const cop_engine *engine, cop_branch id,
                      uint32_t request) {
-    flight->gives[flight->n_gives++] = (cop_give){id, engine->branches[id].serial, request};
+    flight->gives[flight->n_gives++] = (cop_give){id, engine->branches[id].serial, request,
+                                                  engine->row_view[flight->requests[request].row]};
 }
 
 /* Requests of decode rows stand at their rows' numbers, then the others by age; the samples are
@@ -113,6 +114,7 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
                           flight->requests, flight->n_requests);
     cop__engine_leave_split(engine, flight->begin_ns, flight->share);
     flight->queue_ns = engine->mark_ns - flight->begin_ns;
+    cop__engine_enter(engine, COP_TERM_HOST);
     COP_TRY(status);
     cop_plan_changes_clear(engine->plan);
     engine->ops->counters(engine->backend, &after);
@@ -164,7 +166,12 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     /* What runs ahead is this branch's next step; a driver that wants another takes it back. */
     branch->flight = branch->reserved ? flight->number + 1 : 0;
     cop_driver *driver = engine->problems[branch->problem].driver;
+    cop_problem_result *result = &engine->problems[branch->problem].result;
+    const bool siblings = cop__engine_has_siblings(engine, branch); /* it may be gone afterwards */
+    const uint64_t before = engine->metrics->tokens_total;
     COP_TRY(driver->token(driver, engine, give->branch, sample));
+    cop__engine_count_seen(engine, result, siblings, give->seen,
+                           engine->metrics->tokens_total - before);
     if (branch->serial == give->serial && branch->state == COP_BRANCH_LIVE &&
         branch->n_pending == 0 && branch->flight == 0 && !branch->parked)
         return COP_FAIL(COP_ERR_INTERNAL, "a driver left a branch without a next token");
@@ -210,29 +217,29 @@ static cop_status wait_samples(cop_engine *engine, const cop_flight *flight) {
         COP_TRY(engine->ops->samples(engine->backend, flight->n_requests, engine->samples));
     static const double sampling[COP_TERM_COUNT] = {[COP_TERM_SAMPLING] = 1};
     cop__engine_leave_split(engine, begin, draws ? sampling : flight->share);
-    cop__engine_count_decode(engine, flight,
-                             flight->queue_ns + (draws ? 0 : engine->mark_ns - begin));
+    const uint64_t end = engine->mark_ns;
+    cop__engine_enter(engine, COP_TERM_SAMPLING);
+    cop__engine_count_decode(engine, flight, flight->queue_ns + (draws ? 0 : end - begin));
     if (engine->options.timeline) {
         /* Steps do not overlap on the line that shows them: one that ran ahead begins with its
          * forerunner's end. */
         uint64_t from =
             flight->begin_ns > engine->last_end_ns ? flight->begin_ns : engine->last_end_ns;
         cop_event event = {.t_ns = from - engine->begin_ns,
-                           .duration_ns = engine->mark_ns - from,
+                           .duration_ns = end - from,
                            .kind = COP_EVENT_STEP,
                            .branch = UINT32_MAX,
                            .other = flight->n_decode,
                            .value = flight->n_rows};
         cop_timeline_add(engine->options.timeline, event);
     }
-    engine->last_end_ns = engine->mark_ns;
+    engine->last_end_ns = end;
     return COP_OK;
 }
 
 static cop_status land(cop_engine *engine) {
     const cop_flight flight = flight_take(engine);
     COP_TRY(wait_samples(engine, &flight));
-    cop__engine_enter(engine, COP_TERM_SAMPLING);
     cop__engine_delay(engine, COP_TERM_SAMPLING);
     cop__engine_enter(engine, COP_TERM_HOST);
     forget_zombies(engine);

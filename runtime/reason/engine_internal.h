@@ -104,6 +104,7 @@ typedef struct cop_run { /* prefill rows of one branch in this step */
 typedef struct cop_give { /* a sample, and whose it is */
     cop_branch branch;
     uint32_t serial, request;
+    uint64_t seen; /* tokens that its row saw */
 } cop_give;
 
 /* What the last step's attention was worth. While the plan stays and the rows decode, a step adds
@@ -260,6 +261,10 @@ void cop__engine_unbuild_ahead(cop_engine *engine);
 
 /* engine_count.c */
 void cop__engine_count_step(cop_engine *engine, const cop_plan_tables *tables);
+bool cop__engine_has_siblings(const cop_engine *engine, const cop_branch_record *branch);
+/* n tokens of a problem were generated from a row that saw `view` tokens. */
+void cop__engine_count_seen(cop_engine *engine, cop_problem_result *result, bool siblings,
+                            uint64_t view, uint64_t n);
 void cop__engine_count_decode(cop_engine *engine, const cop_flight *flight, uint64_t ns);
 
 /* engine_flight.c */

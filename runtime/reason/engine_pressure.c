@@ -4,7 +4,8 @@
  * be fed. While there is not, branches give way, the last in depth-first order first. One that runs
  * gives way cheaply: its own tokens leave the pool, the view it stands on stays, and it comes back
  * when there is room. Where only the first branch of all still runs, subtrees that wait for their
- * children, and ended branches that wait for their join, begin anew, the youngest first. So the
+ * children, ended branches that wait for their join, and those that gave way but still stand on
+ * what they had joined, begin anew, the youngest first. So the
  * first branch always gets on (wound-wait: Rosenkrantz et al. 1978), and a run completes in any
  * pool that holds its longest view. A branch without tokens yet takes nobody's pages: it waits. */
 #include <string.h>
@@ -148,6 +149,16 @@ static bool comes_before(const cop_engine *engine, cop_branch a, cop_branch b) {
     return all[x].serial < all[y].serial;
 }
 
+/* Whether it stands on tokens of its own that were sealed, as a branch does that has joined: what
+ * gives way leaves them in the pool. */
+static bool stands_on_own(const cop_engine *engine, const cop_branch_record *branch) {
+    if (branch->parent == COP_BRANCH_NONE)
+        return false;
+    const cop_node begin =
+        branch->spawned ? cop_kv_root(engine->kv) : engine->branches[branch->parent].node;
+    return cop_kv_node(engine->kv, branch->node).parent != begin;
+}
+
 /* The youngest branch of that state that holds pages and can begin anew: one that comes after
  * `but`, or, with `any`, one that `but` does not stand on. */
 static cop_branch restartable(cop_engine *engine, cop_branch_state state, cop_branch but,
@@ -156,6 +167,7 @@ static cop_branch restartable(cop_engine *engine, cop_branch_state state, cop_br
         const cop_branch_record *b = &engine->branches[id];
         if (b->state != state || b->problem == COP_PROBLEM_NONE || b->node == COP_NODE_NONE ||
             stands_above(engine, id, but) ||
+            (state == COP_BRANCH_LIVE && (!b->parked || !stands_on_own(engine, b))) ||
             (any ? b->yielded >= YIELDS_MAX : comes_before(engine, id, but)))
             continue;
         cop_driver *driver = engine->problems[b->problem].driver;
@@ -170,11 +182,10 @@ static cop_branch restartable(cop_engine *engine, cop_branch_state state, cop_br
  * pruned. False: there is none. */
 static bool restart_one(cop_engine *engine, cop_branch but, bool may_any) {
     cop_branch id = COP_BRANCH_NONE;
-    for (int any = 0; any <= may_any && id == COP_BRANCH_NONE; any++) {
-        id = restartable(engine, COP_BRANCH_WAITING, but, any);
-        if (id == COP_BRANCH_NONE)
-            id = restartable(engine, COP_BRANCH_ENDED, but, any);
-    }
+    static const cop_branch_state states[] = {COP_BRANCH_WAITING, COP_BRANCH_ENDED,
+                                              COP_BRANCH_LIVE};
+    for (uint32_t i = 0; i < 3 * (1 + (uint32_t)may_any) && id == COP_BRANCH_NONE; i++)
+        id = restartable(engine, states[i % 3], but, i >= 3);
     if (id == COP_BRANCH_NONE)
         return false;
     cop_branch_record *branch = &engine->branches[id];
@@ -186,13 +197,13 @@ static bool restart_one(cop_engine *engine, cop_branch but, bool may_any) {
     const uint32_t before = pages_free(engine);
     if (!cop__engine_strip(engine, id))
         return false;
+    engine->n_parked += !branch->parked;
     branch->parked = true;
     branch->stripped_pages = pages_free(engine) - before;
     if (comes_before(engine, id, but)) {
         branch->yielded++;
         cop__engine_renumber(engine, id);
     }
-    engine->n_parked++;
     engine->metrics->branches_parked++;
     return driver->restart(driver, engine, id, false);
 }

@@ -111,21 +111,49 @@ static void pick_prefills(cop_engine *engine, uint32_t n_candidates, uint32_t *r
     }
 }
 
-/* The most tokens that a row has seen, and the most pages: the least pool that could hold this run.
- * Views are walked where they may have more pages than any before. */
-static void note_view(cop_engine *engine, cop_node node, uint64_t tokens, uint32_t own) {
-    cop_metrics *m = engine->metrics;
+/* Pages of what a view stands on: its own segments above `node`, that one apart. */
+static uint64_t pages_above(const cop_engine *engine, cop_node node) {
     const uint32_t page = engine->options.page_tokens;
-    if (tokens > m->view_tokens_longest)
-        m->view_tokens_longest = tokens;
-    if (tokens / page + cop_kv_node(engine->kv, node).depth <= m->view_pages_longest)
-        return;
-    uint64_t pages = (own + page - 1) / page;
+    uint64_t pages = 0;
     for (node = cop_kv_node(engine->kv, node).parent; node != cop_kv_root(engine->kv);
          node = cop_kv_node(engine->kv, node).parent) {
         const uint32_t segment = cop_kv_node(engine->kv, node).segment;
         pages += (cop_kv_segments(engine->kv)[segment].tokens + page - 1) / page;
     }
+    return pages;
+}
+
+/* A spawned branch does not see what those that wait for it hold, but needs it in the pool. */
+static uint64_t pages_beside(const cop_engine *engine, const cop_branch_record *branch) {
+    const uint32_t page = engine->options.page_tokens;
+    uint64_t pages = 0;
+    if (branch->state == COP_BRANCH_ZOMBIE) /* nobody waits for it */
+        return 0;
+    for (; branch->parent != COP_BRANCH_NONE; branch = &engine->branches[branch->parent]) {
+        if (!branch->spawned)
+            continue;
+        const cop_node node = engine->branches[branch->parent].node;
+        const uint32_t own = cop_kv_node(engine->kv, node).segment;
+        pages +=
+            (cop_kv_segments(engine->kv)[own].tokens + page - 1) / page + pages_above(engine, node);
+    }
+    return pages;
+}
+
+/* The most tokens that a row has seen, and the most pages that it needed, with those of branches
+ * that wait for it: the least pool that could hold this run. Views are walked where they may have
+ * more pages than any before. */
+static void note_view(cop_engine *engine, const cop_branch_record *branch, uint64_t tokens,
+                      uint32_t own) {
+    cop_metrics *m = engine->metrics;
+    const uint32_t page = engine->options.page_tokens;
+    if (tokens > m->view_tokens_longest)
+        m->view_tokens_longest = tokens;
+    const uint64_t beside = pages_beside(engine, branch);
+    if (tokens / page + cop_kv_node(engine->kv, branch->node).depth + beside <=
+        m->view_pages_longest)
+        return;
+    const uint64_t pages = (own + page - 1) / page + pages_above(engine, branch->node) + beside;
     if (pages > m->view_pages_longest)
         m->view_pages_longest = pages;
 }
@@ -157,7 +185,7 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
         tokens -= n;
     }
     engine->n_rows = row;
-    note_view(engine, branch->node, engine->row_view[row - 1], engine->offset[row - 1] + 1);
+    note_view(engine, branch, engine->row_view[row - 1], engine->offset[row - 1] + 1);
     branch->last_row = branch->n_pending == 0 ? row - 1 : COP_ROW_NONE;
 }
 

@@ -36,23 +36,28 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     bool own = d->fork_margin || d->charge != COP_CHARGE_GENERATED;
     if (own && cop__live_is_spent(live, engine, record, 0, d->fork_margin))
         return false;
-    return !live->spent && items <= live->options.max_branches - live->n_records &&
+    uint32_t first;
+    bool again;
+    return !live->spent && cop__live_find_records(live, record, items, &first, &again) &&
            headers_fit(live, record, items) &&
            cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES);
 }
 
-static void begin_record(cop_live *live, cop_live_record *parent, cop_branch branch,
-                         uint32_t index) {
-    cop_live_record *record = &live->records[live->n_records];
-    cop_live_record fresh = {.branch = branch,
+void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record *parent,
+                          uint32_t index, uint32_t block) {
+    cop_live_record *record = &live->records[number];
+    cop_live_record fresh = {.branch = record->branch,
                              .parent = (uint32_t)(parent - live->records),
                              .sample = parent->sample,
                              .n_path = parent->n_path + 1,
-                             .block = live->samples[parent->sample].forks - 1,
+                             .block = block,
                              .parser = cop_parser_fork(&parent->parser, index),
                              .ill_formed_before = parent->parser.ill_formed,
                              .siblings = parent->n_children,
                              .base_ids = parent->base_ids + parent->n_ids,
+                             .had_ended = record->had_ended,
+                             .end_heard = record->end_heard,
+                             .n_muted = record->n_muted,
                              .max_ids = record->max_ids,
                              .max_bytes = record->max_bytes,
                              .ids = record->ids,
@@ -68,8 +73,26 @@ static void begin_record(cop_live *live, cop_live_record *parent, cop_branch bra
              parent->n_path ? "." : "", index + 1);
     if (record->ring)
         cop_confidence_init(&record->confidence, record->ring, live->options.prune.window);
-    live->n_records++;
     live->samples[parent->sample].paths++;
+}
+
+/* Where the parent began anew, its block has the records that it had before. */
+static void take_records(cop_live *live, cop_live_record *parent, uint32_t items) {
+    bool again;
+    /* There are enough: cop__live_may_fork has looked. */
+    cop__live_find_records(live, parent, items, &parent->first_child, &again);
+    uint32_t block = again ? live->records[parent->first_child].block
+                           : cop__live_next_block(live, parent->sample);
+    for (uint32_t i = 0; i < items; i++) {
+        cop_live_record *record = &live->records[parent->first_child + i];
+        if (!again) {
+            record->had_ended = record->end_heard = false;
+            record->n_muted = 0;
+            live->n_records++;
+        }
+        record->branch = COP_BRANCH_NONE;
+        cop__live_begin_path(live, parent->first_child + i, parent, i, block);
+    }
 }
 
 cop_status cop__live_header(const cop_live *live, const cop_live_record *parent, uint32_t index,
@@ -87,8 +110,8 @@ cop_status cop__live_header(const cop_live *live, const cop_live_record *parent,
                               COP_LIVE_HEADER_BYTES, bytes);
 }
 
-static cop_status open_path(cop_live *live, cop_engine *engine, const cop_live_record *parent,
-                            uint32_t index) {
+cop_status cop__live_open_path(cop_live *live, cop_engine *engine, const cop_live_record *parent,
+                               uint32_t index) {
     cop_live_record *record = &live->records[parent->first_child + index];
     const cop_dialect *d = live->options.dialect;
     char header[COP_LIVE_HEADER_BYTES];
@@ -102,7 +125,9 @@ static cop_status open_path(cop_live *live, cop_engine *engine, const cop_live_r
     record->header_bytes = record->turn_begin = record->bytes;
     if (d->context_text)
         return cop__live_retext_path(live, engine, record, parent);
-    if (d->join == COP_JOIN_MESSAGE)
+    bool spawned = d->join == COP_JOIN_MESSAGE;
+    cop__live_expect(live, engine, record, record->n_ids + (spawned ? live->options.n_spawn : 0));
+    if (spawned)
         COP_TRY(cop_engine_feed(engine, record->branch, live->options.spawn, live->options.n_spawn,
                                 COP_FEED_SPAWN));
     return cop_engine_feed(engine, record->branch, record->ids, record->n_ids, COP_FEED_HEADER);
@@ -128,14 +153,13 @@ static uint32_t quorum_of(const cop_live *live, uint32_t paths) {
 cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *parent,
                           uint32_t items) {
     const cop_dialect *d = live->options.dialect;
-    parent->first_child = live->n_records;
     parent->n_children = items;
     parent->n_finished = 0;
     parent->quorum = quorum_of(live, items);
+    parent->n_forks++;
     live->samples[parent->sample].forks++;
     COP_TRY(give_after_fork(live, engine, parent));
-    for (uint32_t i = 0; i < items; i++)
-        begin_record(live, parent, COP_BRANCH_NONE, i);
+    take_records(live, parent, items);
     if (d->context_text)
         COP_TRY(cop__live_retext_fork(live, engine, parent));
     if (d->join == COP_JOIN_MESSAGE)
@@ -147,7 +171,7 @@ cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *p
         cop_engine_set_data(engine, live->children[i], parent->first_child + i);
     }
     for (uint32_t i = 0; i < items; i++)
-        COP_TRY(open_path(live, engine, parent, i));
+        COP_TRY(cop__live_open_path(live, engine, parent, i));
     return COP_OK;
 }
 
@@ -173,7 +197,8 @@ static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
     cop_live_sample *sample = &live->samples[record->sample];
     cop__live_mark_below(live, record, COP_STOP_CANCELLED);
     record->stop = stop;
-    record->ended_order = ++sample->paths_ended;
+    sample->paths_ended++;
+    record->ended_order = ++live->n_ended;
     sample->ill_formed_tags += record->parser.ill_formed - record->ill_formed_before;
     if (stop == COP_STOP_CANCELLED || stop == COP_STOP_CONFIDENCE)
         sample->paths_cancelled++;
@@ -193,29 +218,34 @@ static cop_status close_path(cop_live *live, cop_engine *engine, cop_live_record
                            COP_FEED_JOIN);
 }
 
+cop_status cop__live_drop_path(cop_live *live, cop_engine *engine, cop_live_record *record,
+                               cop_stop stop) {
+    mark_ended(live, record, stop);
+    record->dropped = true;
+    return cop_engine_end(engine, record->branch,
+                          stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
+}
+
 cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                                  cop_stop stop) {
-    if (!live->policy.keep_partial) {
-        mark_ended(live, record, stop);
-        record->dropped = true;
-        return cop_engine_end(engine, record->branch,
-                              stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
-    }
+    if (!live->policy.keep_partial)
+        return cop__live_drop_path(live, engine, record, stop);
     /* One that waits for its own block, or for a probe, has no row to go on from. */
     if (record->n_children == 0 && !cop__live_rule_waits(live, record))
         COP_TRY(close_path(live, engine, record));
     mark_ended(live, record, stop);
     if (live->options.dialect->join != COP_JOIN_STITCH) /* there only what has KV can stay */
         COP_TRY(cop__live_gather(live, record));
-    return cop_engine_end(engine, record->branch, COP_END_DONE);
+    return cop__live_end_kept(live, engine, record);
 }
 
-/* Cancels what still runs of the parent's block, but for one. */
+/* Cancels what still runs of the parent's block, but for one, and for those that had ended in time
+ * and began anew. */
 static cop_status cancel_siblings(cop_live *live, cop_engine *engine, const cop_live_record *parent,
                                   const cop_live_record *kept) {
     for (uint32_t i = 0; i < parent->n_children; i++) {
         cop_live_record *child = &live->records[parent->first_child + i];
-        if (child != kept && child->stop == COP_STOP_NONE)
+        if (child != kept && child->stop == COP_STOP_NONE && !child->had_ended)
             COP_TRY(cop__live_cancel_path(live, engine, child, COP_STOP_CANCELLED));
     }
     return COP_OK;
@@ -259,9 +289,9 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
     }
     cop_live_record *parent = &live->records[record->parent];
     mark_ended(live, record, stop);
-    if (!live->policy.success_only || cop__live_says_success(live, record))
-        parent->n_finished++;
+    record->counted = !live->policy.success_only || cop__live_says_success(live, record);
+    parent->n_finished += record->counted;
     if (parent->quorum && parent->n_finished >= parent->quorum)
         COP_TRY(cancel_siblings(live, engine, parent, record));
-    return cop_engine_end(engine, record->branch, COP_END_DONE);
+    return cop__live_end_kept(live, engine, record);
 }

@@ -7,6 +7,7 @@
  * live_rule.c    a rule is told what happens, and obeyed; its probes
  * live_join.c    what the parent goes on with
  * live_retext.c  dialects whose every call encodes the whole text again
+ * live_pressure.c  what the driver does for a KV pool that is full
  */
 #pragma once
 
@@ -61,21 +62,28 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     int32_t *call; /* [COP_LIVE_CALL_IDS], live_retext.c */
     char *text;
     size_t bytes, header_bytes;
-    size_t turn_begin;                /* of the text since its last join */
-    uint32_t n_said;                  /* sampled tokens */
-    uint32_t first_child, n_children; /* records of the open block's paths, in a row */
-    uint32_t n_finished;              /* of these: as the join policy counts them */
-    cop_live_item *items;             /* [max_branches] of the plan being written */
+    size_t turn_begin;                    /* of the text since its last join */
+    uint32_t n_said;                      /* sampled tokens, */
+    double logprob_sum;                   /* and of these */
+    uint32_t n_given, n_forks, n_refused; /* what its sample counts of it */
+    uint32_t first_child, n_children;     /* records of the open block's paths, in a row */
+    uint32_t n_finished;                  /* of these: as the join policy counts them */
+    cop_live_item *items;                 /* [max_branches] of the plan being written */
     uint32_t n_items;
     uint32_t quorum;      /* of that block */
     uint32_t turn_ids;    /* ids at the begin of its turn */
     uint32_t siblings;    /* paths of its own block, itself included */
     uint64_t base_ids;    /* what it began with, behind the prompt */
-    uint32_t ended_order; /* among its sample's paths, from 1 */
+    uint32_t ended_order; /* among the problem's paths, from 1 */
     uint32_t kept_ids;    /* of a parent: what its KV holds, of ids (live_retext.c) */
     cop_live_pending pending;
     bool dropped; /* cancelled, and its text with it */
-    bool cut;     /* it ended otherwise than by its tag, and the dialect ends the run for that */
+    bool counted; /* among its block's finished ones */
+    /* A branch that began anew (live_pressure.c). Those below it wait for its block to be opened
+     * once more: out of use until then. What was heard is not heard again. */
+    bool withdrawn, had_ended, end_heard;
+    uint32_t n_heard, n_muted;
+    bool cut; /* it ended otherwise than by its tag, and the dialect ends the run for that */
     cop_stop stop;
     cop_confidence confidence;
     double *ring;
@@ -96,6 +104,7 @@ struct cop_live {
     uint32_t max_ids; /* of a record that may hold a whole block of its own, the largest */
     size_t max_bytes;
     uint64_t generated;
+    uint32_t n_ended;              /* paths, so far */
     bool spent;                    /* the budget is used up */
     int32_t *join_ids, *close_ids; /* the dialect's join text and path close, encoded */
     uint32_t n_join, n_close;
@@ -117,11 +126,13 @@ typedef enum cop_live_voice { COP_LIVE_SAID, COP_LIVE_GIVEN, COP_LIVE_QUIET } co
 bool cop__live_forks(const cop_live *live);
 cop_status cop__live_append(cop_live *live, cop_live_record *record, const int32_t *ids, uint32_t n,
                             cop_live_voice voice);
-void cop__live_hear(const cop_live *live, cop_live_event_kind kind, const cop_live_record *record);
+void cop__live_hear(const cop_live *live, cop_live_event_kind kind, cop_live_record *record);
 /* Encodes into `scratch`; `plain`: control tokens' texts are ordinary text. */
 cop_status cop__live_encode(cop_live *live, const char *text, size_t bytes, bool plain);
 cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sample, cop_stop stop);
 bool cop__live_fits(const cop_engine *engine, cop_branch branch, uint64_t tokens);
+/* A sample as it is right after its fork. */
+void cop__live_begin_sample(cop_live *live, uint32_t sample, cop_branch branch);
 
 bool cop__live_in_join(const cop_live_record *record);
 
@@ -153,6 +164,11 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t items);
 cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *parent,
                           uint32_t items);
+/* A path as it is right after its fork, and what it is fed then. */
+void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record *parent,
+                          uint32_t index, uint32_t block);
+cop_status cop__live_open_path(cop_live *live, cop_engine *engine, const cop_live_record *parent,
+                               uint32_t index);
 /* A header or joined header of path `index`: at most COP_LIVE_HEADER_BYTES. */
 cop_status cop__live_header(const cop_live *live, const cop_live_record *parent, uint32_t index,
                             const char *pattern, char *out, size_t *bytes);
@@ -163,6 +179,9 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
 cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                                  cop_stop stop);
 cop_status cop__live_cancel_paths(cop_live *live, cop_engine *engine);
+/* The same for one, and its text goes with it. */
+cop_status cop__live_drop_path(cop_live *live, cop_engine *engine, cop_live_record *record,
+                               cop_stop stop);
 
 /* live_join.c */
 cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch branch);
@@ -182,6 +201,24 @@ cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_re
 /* What the parent is fed behind a block: all that its KV does not hold, of its text as it is now.
  */
 cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_record *parent);
+
+/* live_pressure.c */
+cop_status cop__live_shed(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);
+bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask);
+/* Before the branch is fed anything: it will be fed `now` tokens at once, and then what it may
+ * still say. */
+void cop__live_expect(const cop_live *live, cop_engine *engine, const cop_live_record *record,
+                      uint32_t now);
+/* The path has ended, and is joined: its KV stays only where the join takes it. */
+cop_status cop__live_end_kept(const cop_live *live, cop_engine *engine,
+                              const cop_live_record *record);
+/* Records for a block of so many paths: those that a parent which began anew had before, or new
+ * ones. *again: the former. False: there are no more. */
+bool cop__live_find_records(const cop_live *live, const cop_live_record *parent, uint32_t items,
+                            uint32_t *first, bool *again);
+uint32_t cop__live_next_block(const cop_live *live, uint32_t sample);
+/* Whether what is about to be heard was heard before the record began anew; counts it. */
+bool cop__live_was_heard(cop_live_record *record, cop_live_event_kind kind);
 
 /* live_rule.c; all but create do nothing where there is no rule */
 cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */

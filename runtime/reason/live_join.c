@@ -165,6 +165,8 @@ static cop_status feed_join(cop_live *live, cop_engine *engine, cop_live_record 
     const cop_dialect *d = live->options.dialect;
     if (d->context_text)
         return cop__live_retext_join(live, engine, parent);
+    uint32_t stitched = d->join == COP_JOIN_STITCH ? text - first : 0;
+    cop__live_expect(live, engine, parent, parent->n_ids - first - kept - stitched);
     if (d->join == COP_JOIN_REPREFILL)
         COP_TRY(cop_engine_feed(engine, parent->branch, parent->ids + first + kept,
                                 text - first - kept, COP_FEED_AGAIN));

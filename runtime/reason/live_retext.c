@@ -95,6 +95,7 @@ cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_re
                         "become others; at most %d are followed",
                         live->options.dialect->name, n, COP_LIVE_CALL_IDS);
     memcpy(record->call, live->again.data + from, n * sizeof *record->call);
+    cop__live_expect(live, engine, record, n);
     return cop_engine_feed(engine, record->branch, record->call, n, COP_FEED_HEADER);
 }
 
@@ -110,6 +111,7 @@ cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_re
                         live->options.dialect->name);
     memcpy(parent->ids, live->again.data + n_prompt, n * sizeof *parent->ids);
     parent->n_ids = parent->turn_ids = n;
+    cop__live_expect(live, engine, parent, n - same);
     uint32_t more = n - same, join = live->n_join < more ? live->n_join : more;
     COP_TRY(
         cop_engine_feed(engine, parent->branch, parent->ids + same, more - join, COP_FEED_AGAIN));

@@ -156,20 +156,20 @@ static cop_status prune(cop_live *live, cop_engine *engine, cop_live_record *rec
     COP_TRY(cop_rule_partial(live->rule->rule, d->branch, answer, bytes));
     if (record->n_path == 0)
         return cop__live_end_sample(live, engine, record->sample, stop);
-    bool kept = live->options.join_policy.keep_partial;
-    live->options.join_policy.keep_partial = d->keep_partial;
+    bool kept = live->policy.keep_partial;
+    live->policy.keep_partial = d->keep_partial;
     cop_status status = cop__live_cancel_path(live, engine, record, stop);
-    live->options.join_policy.keep_partial = kept;
+    live->policy.keep_partial = kept;
     return status;
 }
 
 static cop_status stop_all(cop_live *live, cop_engine *engine, bool keep_partial) {
     live->spent = true; /* no further fork */
     if (over_paths(live)) {
-        bool kept = live->options.join_policy.keep_partial;
-        live->options.join_policy.keep_partial = keep_partial;
+        bool kept = live->policy.keep_partial;
+        live->policy.keep_partial = keep_partial;
         cop_status status = cop__live_cancel_paths(live, engine);
-        live->options.join_policy.keep_partial = kept;
+        live->policy.keep_partial = kept;
         return status;
     }
     for (uint32_t i = 0; i < live->options.n_samples; i++) {
@@ -217,7 +217,7 @@ cop_status cop_live_prune_victim(cop_live *live, cop_engine *engine, bool *prune
         return COP_OK;
     cop_decision d = {.kind = COP_DECIDE_PRUNE, .reason = COP_REASON_PRESSURE};
     d.branch = cop_rule_victim(live->rule->rule);
-    d.keep_partial = live->options.join_policy.keep_partial;
+    d.keep_partial = live->policy.keep_partial;
     if (d.branch == COP_RULE_NONE)
         return COP_OK;
     *pruned = true;
@@ -239,7 +239,7 @@ cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_reco
     bool limited =
         record->n_path > 0 &&
         ((o->dialect->max_path_tokens && record->n_said >= o->dialect->max_path_tokens) ||
-         (o->join_policy.deadline_tokens && record->n_said >= o->join_policy.deadline_tokens));
+         (live->policy.deadline_tokens && record->n_said >= live->policy.deadline_tokens));
     if (!r || !r->probes || !plain || limited || !covers(live, record))
         return cop_engine_feed(engine, record->branch, record->ids + first, n, COP_FEED_DECODE);
     /* Decided now, because a probe is asked before the token is fed; the rest is obeyed after. */
@@ -269,6 +269,7 @@ cop_status cop__live_rule_feed(cop_live *live, cop_engine *engine, cop_live_reco
     p->bytes = 0;
     COP_TRY(cop_engine_fork(engine, record->branch, 1, &child));
     cop_engine_set_data(engine, child, PROBE_BIT | number);
+    cop_engine_expect(engine, child, n + r->n_suffix + r->needs.probe_tokens);
     COP_TRY(cop_engine_feed(engine, child, record->ids + first, n, COP_FEED_HEADER));
     return cop_engine_feed(engine, child, r->suffix, r->n_suffix, COP_FEED_HEADER);
 }
@@ -357,6 +358,7 @@ static cop_status rule_start(cop_driver *driver, cop_engine *engine, uint32_t pr
         p->n_said = 0;
         p->bytes = 0;
         cop_engine_set_data(engine, child, PROBE_BIT | i);
+        cop_engine_expect(engine, child, r->n_suffix + r->needs.probe_tokens);
         COP_TRY(cop_engine_feed(engine, child, r->suffix, r->n_suffix, COP_FEED_HEADER));
     }
     return COP_OK;
@@ -446,6 +448,7 @@ static cop_status rule_joined(cop_driver *driver, cop_engine *engine, cop_branch
     cop_live_record *record = &live->records[data];
     uint32_t first = live->rule->probes[data].first;
     COP_TRY(cop_engine_join_text(engine, branch, false));
+    cop__live_expect(live, engine, record, record->n_ids - first);
     COP_TRY(cop_engine_feed(engine, branch, record->ids + first, record->n_ids - first,
                             COP_FEED_AGAIN)); /* the probe had it computed for itself */
     COP_TRY(answer_probe(live, data));

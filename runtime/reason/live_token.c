@@ -286,6 +286,7 @@ static cop_status take_pending(cop_live *live, cop_engine *engine, cop_live_reco
     if (pending->action == COP_ACT_FORK && !cop__live_may_fork(live, engine, record, items)) {
         pending->action = COP_ACT_NONE;
         live->samples[record->sample].forks_refused++;
+        record->n_refused++;
         *taken = false;
         return COP_OK;
     }
@@ -399,7 +400,7 @@ cop_status cop__live_token(cop_driver *driver, cop_engine *engine, cop_branch br
     record->n_said++;
     live->generated++;
     sample->generated++;
-    sample->logprob_sum += sampled->logprob;
+    record->logprob_sum += sampled->logprob;
     const cop_tokenizer *tokenizer = live->options.tokenizer;
     bool end = tokenizer && cop_tokenizer_is_end(tokenizer, sampled->token);
     COP_TRY(take_token(live, engine, record, sampled, end));

@@ -106,6 +106,7 @@ cop_status cop__live_consider(cop_live *live, const cop_engine *engine, cop_live
     else if (many && d->many_set)
         how = d->on_too_many;
     sample->forks_refused++;
+    record->n_refused++;
     if (how != COP_REFUSAL_DECODES_ON)
         *action = how == COP_REFUSAL_ENDS_RUN ? COP_ACT_REFUSED : COP_ACT_BRANCH_END;
     return COP_OK;

@@ -8,6 +8,8 @@ typedef struct pass {
     const cop_model *model;
     const cop_model_shape *s;
     uint32_t n;
+    const int32_t *position; /* NULL: 0, 1, .. */
+    const uint8_t *sees;     /* [n, n]; NULL: causal */
     double *x, *h, *delta;   /* [n, hidden] */
     double *q, *k, *v, *att; /* [n, heads * head_dim] */
     double *gate, *up;       /* [n, ffn] */
@@ -65,11 +67,12 @@ static void normalise(const pass *p, cop_weight weight, uint32_t layer, size_t r
 static void rotate(const pass *p, uint32_t heads, double *x) {
     const uint32_t d = p->s->head_dim;
     const bool neighbours = p->s->family == COP_FAMILY_LLAMA;
-    for (uint32_t position = 0; position < p->n; position++)
+    for (uint32_t row = 0; row < p->n; row++)
         for (uint32_t h = 0; h < heads; h++)
             for (uint32_t i = 0; i < d / 2; i++) {
-                double *head = x + ((size_t)position * heads + h) * d;
+                double *head = x + ((size_t)row * heads + h) * d;
                 double *a = head + (neighbours ? 2 * i : i), *b = a + (neighbours ? 1 : d / 2);
+                const double position = p->position ? p->position[row] : (double)row;
                 const double angle = position * pow(p->s->rope_theta, -2.0 * i / d);
                 const double real = *a * cos(angle) - *b * sin(angle);
                 *b = *a * sin(angle) + *b * cos(angle);
@@ -77,7 +80,7 @@ static void rotate(const pass *p, uint32_t heads, double *x) {
             }
 }
 
-/* Causal attention of one row and one query head. */
+/* Attention of one row and one query head. */
 static void attend(const pass *p, uint32_t row, uint32_t head) {
     const cop_model_shape *s = p->s;
     const size_t d = s->head_dim, kv = head / (s->n_heads / s->n_kv_heads);
@@ -85,6 +88,8 @@ static void attend(const pass *p, uint32_t row, uint32_t head) {
     double *out = p->att + ((size_t)row * s->n_heads + head) * d, total = 0;
     memset(out, 0, d * sizeof *out);
     for (size_t j = 0; j <= row; j++) {
+        if (p->sees && !p->sees[(size_t)row * p->n + j])
+            continue;
         const double *k = p->k + (j * s->n_kv_heads + kv) * d;
         const double *v = p->v + (j * s->n_kv_heads + kv) * d;
         double score = 0;
@@ -131,13 +136,17 @@ static void layer_forward(const pass *p, uint32_t l) {
     add(p);
 }
 
-void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, double *logits) {
+/* Logits of the last n_logits tokens. */
+static void forward(const cop_model *model, const int32_t *ids, const int32_t *position,
+                    const uint8_t *sees, uint32_t n, uint32_t n_logits, double *logits) {
     const cop_model_shape *s = cop_model_shape_of(model);
     const size_t wide = (size_t)n * s->hidden, kv = (size_t)n * s->n_kv_heads * s->head_dim;
     const size_t q = (size_t)n * s->n_heads * s->head_dim, ffn = (size_t)n * s->ffn;
     pass p = {.model = model,
               .s = s,
               .n = n,
+              .position = position,
+              .sees = sees,
               .x = take(wide),
               .h = take(wide),
               .delta = take(wide),
@@ -153,10 +162,19 @@ void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, doub
     for (uint32_t l = 0; l < s->n_layers; l++)
         layer_forward(&p, l);
     normalise(&p, COP_W_NORM_FINAL, 0, n, s->hidden, p.x, p.h);
-    multiply(&p, s->tied ? COP_W_EMBED : COP_W_OUTPUT, COP_W_COUNT, 0, 1, p.h + wide - s->hidden,
-             logits);
+    multiply(&p, s->tied ? COP_W_EMBED : COP_W_OUTPUT, COP_W_COUNT, 0, n_logits,
+             p.h + wide - (size_t)n_logits * s->hidden, logits);
     double *const owned[] = {p.x, p.h, p.delta, p.q, p.k, p.v, p.att, p.gate, p.up};
     for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
         free(owned[i]);
     free(embedding);
+}
+
+void forward_double_masked(const cop_model *model, const int32_t *ids, const int32_t *position,
+                           const uint8_t *sees, uint32_t n, double *logits) {
+    forward(model, ids, position, sees, n, n, logits);
+}
+
+void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, double *logits) {
+    forward(model, ids, NULL, NULL, n, 1, logits);
 }

@@ -6,5 +6,10 @@
 
 #include "model/model.h"
 
+/* Logits of every token, [n, vocab]: token i stands at position[i] and attends to the tokens j <= i
+ * for which sees[i * n + j] is not 0, itself among them. */
+void forward_double_masked(const cop_model *model, const int32_t *ids, const int32_t *position,
+                           const uint8_t *sees, uint32_t n, double *logits);
+
 /* Logits of the last of n tokens, [vocab]. Running out of memory ends the test. */
 void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, double *logits);

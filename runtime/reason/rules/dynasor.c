@@ -251,7 +251,8 @@ cop_status cop_dynasor_create(const cop_rule_limits *limits, const cop_dynasor_o
                                      .probes_at_start = !server,
                                      .ignores_end = server && !options->heeds_end,
                                      .probe_text = d->options.suffix,
-                                     .probe_tokens = options->probe_tokens};
+                                     .probe_tokens = options->probe_tokens,
+                                     .probe_every = options->chunk};
     *out = &d->rule;
     return COP_OK;
 }

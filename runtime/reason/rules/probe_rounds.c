@@ -23,6 +23,7 @@ cop_status cop__rounds_create(cop_rule *rule, const cop_probe_options *options, 
     rule->needs.probes = true;
     rule->needs.probe_text = out->options.suffix;
     rule->needs.probe_tokens = options->probe_tokens;
+    rule->needs.probe_every = options->every;
     return status;
 }
 

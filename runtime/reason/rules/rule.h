@@ -135,6 +135,7 @@ typedef struct cop_rule_needs {
     uint32_t hidden;              /* width of the hidden states that it scores; 0: none */
     const char *probe_text;       /* what every probe says; NULL: no probes */
     uint32_t probe_tokens;        /* at most, of an answer */
+    uint32_t probe_every;         /* no branch is asked after fewer tokens than these; 0: no such */
 } cop_rule_needs;
 
 const char *cop_rule_name(const cop_rule *rule);

@@ -238,6 +238,7 @@ cop_status cop_rule_set_create(const cop_rule_limits *limits, cop_rule *const *r
         if (needs->probes) {
             all->probe_text = needs->probe_text;
             all->probe_tokens = needs->probe_tokens;
+            all->probe_every = needs->probe_every;
         }
         all->probes_at_start |= needs->probes_at_start;
         all->ignores_end |= needs->ignores_end;

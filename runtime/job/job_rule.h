@@ -1,0 +1,38 @@
+/* A prune rule for a job or a command: a preset or a file becomes a rule for so many branches, with
+ * what it adds to an engine's size, and its costs as JSON. */
+#pragma once
+
+#include "job/job.h"
+#include "reason/rules/rule_config.h"
+
+typedef struct cop_job_rule {
+    cop_rule_config *config;
+    cop_rule *rule;
+    char sha256[65]; /* of its file */
+} cop_job_rule;
+
+typedef struct cop_job_rule_limits {
+    uint32_t max_branches, max_tokens; /* of one problem; of one branch */
+    const cop_model *model;            /* NULL: not known yet, any will do */
+} cop_job_rule_limits;
+
+/* Refuses what is unknown, contradictory for these limits, or not to be had in live decoding.
+ * `out` is zeroed; the caller closes it either way. */
+cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits,
+                             cop_job_rule *out);
+void cop_job_rule_close(cop_job_rule *rule);
+/* The same, and closes it again: before a model is opened. */
+cop_status cop_job_rule_check(const char *name, const cop_job_rule_limits *limits);
+
+/* What probes need on top, of so many branches that say so many tokens together: a branch beside
+ * each that is asked, its tokens, and one more piece of the asked branch a probe. Nothing for a
+ * rule without probes. */
+void cop_job_rule_size(const cop_job_rule *rule, uint32_t branches, uint64_t tokens,
+                       cop_job_size *size);
+
+void cop_job_rule_add(cop_rule_stats *into, const cop_rule_stats *more);
+/* {"name", "kind", "sha256"}: what identifies it. New object, NULL without memory. */
+json_t *cop_job_rule_identity(const cop_job_rule *rule);
+/* That and what it did and cost; `answer` is NULL where there is none. */
+json_t *cop_job_rule_record(const json_t *identity, const cop_rule_stats *stats, const char *answer,
+                            size_t answer_bytes);
