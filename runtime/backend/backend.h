@@ -129,7 +129,9 @@ typedef enum cop_product {
 
 typedef enum cop_norm { COP_N_ATTN, COP_N_FFN, COP_N_FINAL } cop_norm;
 
-/* What a backend counted since create; bytes are counted where they are loaded. */
+/* What a backend counted since create; bytes are counted where they are loaded. On a device nothing
+ * counts at the load: cuda leaves kv_load_bytes, kv_first_bytes and partial_bytes at 0, and reports
+ * take the plan's prediction, which the kernels' tests hold against counted bytes. */
 typedef enum cop_op {
     COP_OP_EMBED,
     COP_OP_NORM,

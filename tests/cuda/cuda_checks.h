@@ -56,6 +56,9 @@ static void mirror_is_true(world *w) {
                 exit(1);
             }
     }
+    uint32_t bad = 1; /* of a patch that would have left its table */
+    CHECK_EQ(cudaMemcpy(&bad, b->bad, sizeof bad, cudaMemcpyDeviceToHost), cudaSuccess);
+    CHECK_EQ(bad, 0);
     free(words);
 }
 

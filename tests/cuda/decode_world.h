@@ -53,8 +53,9 @@ typedef struct world {
     cop_backend *backend;
     cop_node root;
     world_branch *branch; /* row i decodes branch[i] */
-    uint32_t n, next_id, n_untaken, untaken_n[2];
-    uint32_t untaken_id[2][WORLD_BRANCHES_MAX], untaken_at[2][WORLD_BRANCHES_MAX];
+    uint32_t n, next_id, n_untaken, untaken_n[3];
+    /* Of two steps, and of one that is refused. */
+    uint32_t untaken_id[3][WORLD_BRANCHES_MAX], untaken_at[3][WORLD_BRANCHES_MAX];
     int32_t token[WORLD_ROWS_MAX], position[WORLD_ROWS_MAX];
     uint32_t segment[WORLD_ROWS_MAX], offset[WORLD_ROWS_MAX], decode_slot[WORLD_BRANCHES_MAX];
     cop_prefill_run runs[WORLD_BRANCHES_MAX];

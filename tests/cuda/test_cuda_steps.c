@@ -50,13 +50,13 @@ static void same_everywhere(world_options o, uint32_t n_steps) {
 
 static void test_the_same_eager_by_graph_and_ahead(void) {
     world_options o = options_of(3);
-    same_everywhere(o, 60);
+    same_everywhere(o, check_effort(60, 34));
     o.temperature = 0.8f, o.biased = true;
-    same_everywhere(o, 30);
+    same_everywhere(o, check_effort(30, 16));
     o.forced = o.hints = true;
-    same_everywhere(o, 90); /* longer than a script */
+    same_everywhere(o, check_effort(90, 16)); /* longer than a script */
     o.hints = false;
-    same_everywhere(o, 20);
+    same_everywhere(o, check_effort(20, 12));
 }
 
 static void test_invariant_products_agree_with_themselves(void) {
@@ -72,7 +72,8 @@ static void test_every_order_of_the_queue(void) {
     o.ahead = true, o.temperature = 1;
     cemu_reset(NULL);
     const run_result first = run(o, 24);
-    for (uint32_t i = 0; i < CEMU_VARIATIONS; i++) {
+    const uint32_t n = check_effort(CEMU_VARIATIONS, 5);
+    for (uint32_t i = 0; i < n; i++) {
         cemu_reset(NULL);
         cemu_vary(i);
         const run_result r = run(o, 24);

@@ -1,6 +1,6 @@
 #include "backend/cuda/cuda_internal.h"
 
-#include <stdio.h>
+#include <omp.h>
 #include <string.h>
 
 #include "backend/cpu/ops.h"
@@ -279,8 +279,8 @@ static cop_status upload_angles(cop_backend *b, const cop_rotary *rotary, size_t
 
 static cop_status load_angles(cop_backend *b) {
     cop_rotary rotary = {0};
-    COP_TRY(cop_rotary_create(b->options.max_positions, b->shape.head_dim, b->shape.rope_theta, 1,
-                              &rotary));
+    COP_TRY(cop_rotary_create(b->options.max_positions, b->shape.head_dim, b->shape.rope_theta,
+                              b->options.n_threads, &rotary));
     const size_t bytes = (size_t)rotary.n_positions * rotary.half * 4;
     const cop_status status = upload_angles(b, &rotary, bytes);
     if (status != COP_OK)
@@ -329,6 +329,8 @@ cop_status cop__cuda_create(const cop_model *model, const cop_backend_options *o
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the cuda backend");
     b->options = *options;
     b->options.isa = NULL; /* the caller's string need not outlive this call */
+    if (b->options.n_threads == 0)
+        b->options.n_threads = (uint32_t)omp_get_num_procs();
     b->shape = *cop_model_shape_of(model);
     const cop_status status = build(b, model);
     if (status != COP_OK) {

@@ -8,6 +8,9 @@
 
 #include "base/memory.h"
 
+/* A timed step runs operation by operation, with an event behind each: an operation's time reaches
+ * from the end of the one before it to its own, so it holds what the host took to launch it where
+ * the device was the faster one. */
 enum { OPS_A_LAYER = 9, OPS_BESIDE = 6 };
 
 cop_status cop__time_create(cop_backend *b) {

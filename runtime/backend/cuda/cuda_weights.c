@@ -135,13 +135,14 @@ static void convert_block(const cop_tensor *t, uint64_t first, uint32_t n, bool 
     }
 }
 
-static void convert(const cop_tensor *t, uint64_t first, uint64_t n, bool wide, uint8_t *out) {
+static void convert(const cop_tensor *t, uint64_t first, uint64_t n, bool wide, int threads,
+                    uint8_t *out) {
     if (t->type == COP_BF16 && !wide) {
         memcpy(out, (const uint8_t *)t->data + first * 2, n * 2);
         return;
     }
     const int64_t blocks = (int64_t)((n + BLOCK_VALUES - 1) / BLOCK_VALUES);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < blocks; i++) {
         const uint64_t at = (uint64_t)i * BLOCK_VALUES, left = n - at;
         convert_block(t, first + at, (uint32_t)(left < BLOCK_VALUES ? left : BLOCK_VALUES), wide,
@@ -157,7 +158,7 @@ static cop_status copy_staged(loader *l, const part *p, const cop_tensor *t) {
         chunk *c = &l->chunks[l->next++ % CHUNKS];
         if (c->busy && !COP_CUDA_MUTANT(weights_stage_reused))
             COP__CUDA(b, cudaEventSynchronize, c->done);
-        convert(t, first, count, p->wide, c->data);
+        convert(t, first, count, p->wide, (int)b->options.n_threads, c->data);
         COP__CUDA(b, cudaMemcpyAsync, (uint8_t *)p->to + first * bytes, c->data, count * bytes,
                   cudaMemcpyHostToDevice, b->stream);
         COP__CUDA(b, cudaEventRecord, c->done, b->stream);

@@ -40,8 +40,10 @@ static uint64_t tokens_of(const char *backend, uint64_t tree) {
 }
 
 static void test_the_module_runs_as_cpu_does(void) {
-    for (uint64_t tree = 0; tree < 3; tree++)
-        CHECK_EQ(tokens_of("cuda_emulated", tree), tokens_of("cpu", tree));
+    static const uint64_t trees[] = {26, 13, 38}; /* small ones, of three join rules */
+    const uint32_t n = check_effort(3, 1);
+    for (uint32_t i = 0; i < n; i++)
+        CHECK_EQ(tokens_of("cuda_emulated", trees[i]), tokens_of("cpu", trees[i]));
 }
 
 static void test_its_messages_are_the_programs(void) {
