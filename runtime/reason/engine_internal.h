@@ -1,6 +1,7 @@
 /* What the engine's own files share. Nothing else includes this.
  *
  * engine.c         create, branches that come and go, what drivers call
+ * engine_end.c     branches that end, and those that begin anew
  * engine_join.c    the joins
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
