@@ -181,8 +181,9 @@ typedef struct cop_backend_ops {
     /* X += DELTA when add_delta; H = norm(X) * weight. */
     cop_status (*norm)(cop_backend *backend, cop_norm which, uint32_t layer, bool add_delta);
     cop_status (*product)(cop_backend *backend, cop_product which, uint32_t layer);
-    /* Rotates Q and K of QKV, stores K and V at (segment, offset). A row with a value that is not
-     * finite is marked failed and stores zeros. */
+    /* Bias and head norms where the model has them, rotates Q and K of QKV, stores K and V at
+     * (segment, offset). A row with a value that is not finite is marked failed and stores zeros.
+     */
     cop_status (*append)(cop_backend *backend, uint32_t layer);
     cop_status (*attention)(cop_backend *backend, uint32_t layer); /* QKV's Q, the pool -> ATT */
     cop_status (*activate)(cop_backend *backend);                  /* ACT = silu(gate) * up */
