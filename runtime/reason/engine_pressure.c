@@ -217,13 +217,16 @@ static cop_status take(cop_engine *engine, const cop_branch_record *branch, uint
     return status;
 }
 
-/* Of all branches that run or gave way, the first one in depth-first order. */
-static cop_branch find_first(const cop_engine *engine) {
+/* The first one in depth-first order of all branches that run or gave way, or of the latter alone.
+ */
+static cop_branch find_first(const cop_engine *engine, bool parked) {
     cop_branch first = COP_BRANCH_NONE;
-    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer)
-        if (engine->branches[id].state == COP_BRANCH_LIVE &&
+    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
+        const cop_branch_record *b = &engine->branches[id];
+        if (b->state == COP_BRANCH_LIVE && (b->parked || !parked) &&
             (first == COP_BRANCH_NONE || comes_before(engine, id, first)))
             first = id;
+    }
     return first;
 }
 
@@ -253,12 +256,14 @@ cop_status cop__engine_take_pages(cop_engine *engine, cop_branch id, uint32_t n,
         *parked = true;
         return COP_OK;
     }
+    cop_status status = take(engine, branch, n);
+    if (status != COP_ERR_NO_PAGES || engine->options.pressure == COP_PRESSURE_FAIL)
+        return status;
     /* Only the first of all may take the place of those before it: whoever else lacks a page waits.
      */
-    const bool first = find_first(engine) == id;
-    const cop_status status = take_from_others(engine, id, n, first);
-    if (status != COP_ERR_NO_PAGES || first || !branch->fed_whole ||
-        engine->options.pressure == COP_PRESSURE_FAIL)
+    const bool first = find_first(engine, false) == id;
+    status = take_from_others(engine, id, n, first);
+    if (status != COP_ERR_NO_PAGES || first || !branch->fed_whole)
         return status;
     park(engine, branch);
     *parked = true;
@@ -330,7 +335,7 @@ static cop_status make_room(cop_engine *engine) {
             COP_TRY(shed_one(engine, &any));
         if (any)
             continue;
-        const cop_branch first = find_first(engine), last = find_last(engine, first);
+        const cop_branch first = find_first(engine, false), last = find_last(engine, first);
         if (last != COP_BRANCH_NONE)
             park(engine, &engine->branches[last]);
         else if (!restart_one(engine, first, true))
@@ -339,20 +344,11 @@ static cop_status make_room(cop_engine *engine) {
     return COP_OK;
 }
 
-static cop_branch first_parked(const cop_engine *engine) {
-    cop_branch first = COP_BRANCH_NONE;
-    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer)
-        if (engine->branches[id].parked &&
-            (first == COP_BRANCH_NONE || comes_before(engine, id, first)))
-            first = id;
-    return first;
-}
-
 /* Parked branches come back, the first one first, as long as there is room for their tokens and a
  * page for everybody who runs; the first of all comes back in any case. */
 static cop_status unpark_first(cop_engine *engine) {
     while (engine->n_parked > 0) {
-        const cop_branch id = first_parked(engine);
+        const cop_branch id = find_first(engine, true);
         cop_branch_record *branch = &engine->branches[id];
         const uint32_t running = count_running(engine);
         uint32_t pages = pages_for(engine, branch->fed_tokens + 1);
@@ -361,7 +357,7 @@ static cop_status unpark_first(cop_engine *engine) {
         const bool fits = engine->options.pressure == COP_PRESSURE_QUEUE
                               ? may_start(engine, branch, branch->fed_tokens)
                               : pages_free(engine) >= pages + running + 1;
-        if (running > 0 && !fits && find_first(engine) != id)
+        if (running > 0 && !fits && find_first(engine, false) != id)
             return COP_OK;
         COP_TRY(take_from_others(engine, id, branch->fed_tokens, true));
         resume(engine, branch);
