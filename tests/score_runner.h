@@ -87,8 +87,8 @@ static inline void runner_rows(runner *r, cop_node node, const int32_t *ids, uin
                      .segment = r->segment,
                      .offset = r->offset,
                      .plan = cop_plan_view(r->plan)};
-    CHECK_OK(cop_forward(&cop_backend_cpu, r->backend, r->shape, &step, r->request, rows, r->sample,
-                         NULL));
+    CHECK_OK(
+        cop_forward(&cop_backend_cpu, r->backend, r->shape, &step, r->request, rows, r->sample));
     for (uint32_t i = 0; i < rows; i++)
         CHECK(!r->sample[i].failed);
 }

@@ -314,7 +314,7 @@ static void decode(const cop_model *model, cop_backend *backend, uint32_t first,
         const cop_step step = step_of(&w, first, n, t);
         const uint64_t allocated = cop_memory_count();
         CHECK_OK(cop_forward(&cop_backend_cpu, backend, cop_model_shape_of(model), &step, requests,
-                             n, samples, NULL));
+                             n, samples));
         CHECK_EQ(cop_memory_count(), allocated);
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -465,7 +465,7 @@ static void test_a_failed_row_fails_alone(void) {
         cop_backend *backend = open_backend(model, (cop_arith)arith, NULL, 1);
         const cop_step step = step_of(&w, 0, BRANCHES, 0);
         CHECK_OK(cop_forward(&cop_backend_cpu, backend, cop_model_shape_of(model), &step, requests,
-                             BRANCHES, good, NULL));
+                             BRANCHES, good));
         run_poisoned(model, backend, &step, 4, requests, BRANCHES, bad);
         for (uint32_t i = 0; i < BRANCHES; i++) {
             CHECK_EQ(bad[i].failed, i == 4);
@@ -500,7 +500,7 @@ static void test_requests_of_one_row(void) {
                                            .bias = &ban,
                                            .n_bias = i == 5};
     CHECK_OK(cop_forward(&cop_backend_cpu, backend, cop_model_shape_of(model), &step, requests,
-                         BRANCHES, samples, NULL));
+                         BRANCHES, samples));
     CHECK_EQ(samples[5].token, 17);
     CHECK(samples[5].forced_logprob > -1e-3f);
     CHECK(memcmp(samples[6].top_logprob, samples[7].top_logprob, sizeof samples[6].top_logprob) ==
@@ -528,8 +528,8 @@ static void test_counters_and_description(void) {
     world w;
     const cop_step step = step_of(&w, 0, 2, 0);
     cop_backend_cpu.counters(backend, &before);
-    CHECK_OK(cop_forward(&cop_backend_cpu, backend, cop_model_shape_of(model), &step, NULL, 0, NULL,
-                         NULL));
+    CHECK_OK(
+        cop_forward(&cop_backend_cpu, backend, cop_model_shape_of(model), &step, NULL, 0, NULL));
     cop_backend_cpu.counters(backend, &after);
     /* Panels of 32 outputs at 20 bytes a block of 32, and two embedding rows. */
     const uint64_t layer = 64 * 64 + 2 * 32 * 64 + 64 * 64 + 2 * 96 * 64 + 64 * 96;

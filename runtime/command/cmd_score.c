@@ -213,7 +213,7 @@ static cop_status run_rows(score_run *scorer, cop_node node, const int32_t *ids,
                      .plan = cop_plan_view(scorer->plan)};
     COP_TRY(cop_profile_before(&scorer->profile, scorer->ops, scorer->backend, ++scorer->n_steps));
     COP_TRY(cop_forward(scorer->ops, scorer->backend, cop_model_shape_of(scorer->model), &step,
-                        scorer->requests, rows, scorer->samples, NULL));
+                        scorer->requests, rows, scorer->samples));
     COP_TRY(cop_profile_after(&scorer->profile, scorer->ops, scorer->backend, scorer->n_steps));
     cop_plan_changes_clear(scorer->plan);
     for (uint32_t i = 0; i < rows; i++) {

@@ -98,7 +98,7 @@ cop_status cop__joins_extend(cop__joins_lane *lane, cop__joins_cursor *cursor, c
                            .offset = offset,
                            .plan = cop_plan_view(lane->plan)};
     COP_TRY(cop_forward(&cop_backend_cpu, lane->backend, lane->shape, &step, request, n_logits,
-                        sample, NULL));
+                        sample));
     cop_plan_changes_clear(lane->plan);
     lane->rows += n;
     COP_TRY(check_samples(sample, n_logits, start));

@@ -1,7 +1,5 @@
 #include "model/forward.h"
 
-#include "base/clock.h"
-
 static cop_status queue_layers(const cop_backend_ops *ops, cop_backend *backend,
                                const cop_model_shape *shape) {
     COP_TRY(ops->embed(backend));
@@ -36,14 +34,7 @@ cop_status cop_forward_queue(const cop_backend_ops *ops, cop_backend *backend,
 
 cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
                        const cop_model_shape *shape, const cop_step *step,
-                       const cop_sample_request *requests, uint32_t n, cop_sample *out,
-                       uint64_t *sample_ns) {
+                       const cop_sample_request *requests, uint32_t n, cop_sample *out) {
     COP_TRY(cop_forward_queue(ops, backend, shape, step, requests, n));
-    if (n == 0)
-        return COP_OK;
-    const uint64_t begin = cop_clock_ns();
-    COP_TRY(ops->samples(backend, n, out));
-    if (sample_ns)
-        *sample_ns += cop_clock_ns() - begin;
-    return COP_OK;
+    return n > 0 ? ops->samples(backend, n, out) : COP_OK;
 }

@@ -9,9 +9,7 @@ cop_status cop_forward_queue(const cop_backend_ops *ops, cop_backend *backend,
                              const cop_model_shape *shape, const cop_step *step,
                              const cop_sample_request *requests, uint32_t n);
 
-/* Runs one step: all rows through all layers, then samples of the requested rows into out[n].
- * sample_ns, when given, receives the time spent in `samples`. */
+/* Runs one step: all rows through all layers, then samples of the requested rows into out[n]. */
 cop_status cop_forward(const cop_backend_ops *ops, cop_backend *backend,
                        const cop_model_shape *shape, const cop_step *step,
-                       const cop_sample_request *requests, uint32_t n, cop_sample *out,
-                       uint64_t *sample_ns);
+                       const cop_sample_request *requests, uint32_t n, cop_sample *out);
