@@ -7,7 +7,7 @@
 #include "reason/live_internal.h"
 
 static const char *const stop_names[] = {"none",   "end",  "length",  "confidence", "cancelled",
-                                         "failed", "path", "refused", "limit"};
+                                         "failed", "path", "refused", "limit",      "rule"};
 
 const char *cop_stop_name(cop_stop stop) {
     return stop_names[stop];

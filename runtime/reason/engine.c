@@ -324,7 +324,8 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
             return COP_FAIL(COP_ERR_FORMAT, "token id %d is outside the vocabulary of %u", ids[i],
                             vocab);
     }
-    if (engine->store && feed == COP_FEED_PROMPT && branch->parent == COP_BRANCH_NONE &&
+    if (engine->store && feed == COP_FEED_PROMPT && !branch->parked &&
+        (branch->parent == COP_BRANCH_NONE || branch->spawned) &&
         cop_kv_view_tokens(engine->kv, branch->node) == 0)
         COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
@@ -396,6 +397,14 @@ void cop__engine_leave_plan(cop_engine *engine, cop_branch_record *branch) {
     branch->slot = UINT32_MAX;
 }
 
+void cop__engine_say_begun(cop_engine *engine, cop_branch id) {
+    const cop_branch_record *child = &engine->branches[id];
+    label_branch(engine, child);
+    cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, id, engine->branches[child->parent].serial,
+                      0);
+    cop__engine_event(engine, COP_EVENT_FORK, child->parent, child->serial, 0);
+}
+
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
@@ -425,9 +434,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
         link = &child->next_sibling;
         parent->n_children++;
         parent->n_children_live++;
-        label_branch(engine, child);
-        cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, out[i], parent->serial, 0);
-        cop__engine_event(engine, COP_EVENT_FORK, parent_id, child->serial, 0);
+        cop__engine_say_begun(engine, out[i]);
     }
     if (n > 1 || parent->depth > 0) /* a prompt's one continuation is no fork */
         engine->metrics->forks++;

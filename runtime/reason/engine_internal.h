@@ -88,6 +88,7 @@ typedef struct cop_branch_record {
     uint32_t data;             /* the driver's */
     cop_prefix entry;          /* of a filler (engine_prefix.c) */
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
+    uint64_t thread_before, critical_before; /* the same of those that ended in its place */
 } cop_branch_record;
 
 typedef struct cop_problem { /* a place for one problem at a time */
@@ -216,6 +217,8 @@ bool cop__engine_is_full(const cop_engine *engine);
 cop_status cop__engine_too_many(const cop_engine *engine);
 /* A new serial number, as of a branch that was opened just now. */
 void cop__engine_renumber(cop_engine *engine, cop_branch branch);
+/* Tells the timeline that the child has begun. */
+void cop__engine_say_begun(cop_engine *engine, cop_branch child);
 /* Takes everything from a branch that waits or has ended, as if it had just been forked. */
 bool cop__engine_strip(cop_engine *engine, cop_branch branch);
 /* Takes a root and all below it away: its problem has not begun yet. */
