@@ -20,7 +20,8 @@ typedef struct problems_run {
 
 bool cop__problem_rules_look_across(const cop_problems_method *method) {
     return method->join_policy.quorum || method->join_policy.deadline_tokens ||
-           method->prune.budget_tokens || method->prune.window || method->rule;
+           method->prune.budget_tokens || method->prune.window ||
+           (method->rule && !method->runs_prompts);
 }
 
 bool cop__problem_may_be_shed(const cop__problem_cell *cell) {
@@ -69,6 +70,8 @@ static json_t *identity_of(const problems_run *run, uint32_t m, uint32_t at_once
     json_object_set_new(work, "rules", rules);
     if (method->rule)
         json_object_set(work, "rule", run->rules[m]);
+    if (method->chat)
+        json_object_set_new(work, "chat", json_true());
     return cop__job_identity(run->job, "problems", problem, method->name, work);
 }
 
