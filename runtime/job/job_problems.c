@@ -163,6 +163,8 @@ static cop_status identify_rule(problems_run *run, uint32_t m) {
     cop_status status = cop__problem_rule_open(&cell, &rule);
     if (status == COP_OK && !(run->rules[m] = cop_job_rule_identity(&rule)))
         status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a rule");
+    if (status == COP_OK && cell.method->runs_prompts)
+        status = cop__problem_calls_try(&cell, rule.rule);
     cop_job_rule_close(&rule);
     return status == COP_OK
                ? COP_OK

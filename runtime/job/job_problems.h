@@ -96,6 +96,8 @@ cop_status cop__problem_calls_create(const cop__problem_cell *cell, cop_rule *ru
                                      cop_live_tracer *tracer, cop_controller **out);
 cop_answer_text cop__problem_calls_claim(const cop__problem_cell *cell,
                                          const cop_live_sample *sample);
+/* Before anything is run: whether the model's tokenizer has the words of its first prompt. */
+cop_status cop__problem_calls_try(const cop__problem_cell *cell, cop_rule *rule);
 /* Keeps the answer's text, and the message where the rule could not go on. */
 cop_status cop__problem_calls_keep(cop__problem_cell *cell, const cop_controller *controller,
                                    const cop_live_sample *sample);

@@ -41,6 +41,46 @@ cop_status cop__problem_calls_create(const cop__problem_cell *cell, cop_rule *ru
     return cop_controller_create(&options, out);
 }
 
+static cop_status encode_prompt(const cop__problem_cell *cell, const cop_decision *run) {
+    const cop_buffer *before = &cell->prompts->before, *after = &cell->prompts->after;
+    const char *partial = run->partial ? run->partial : "";
+    cop_buffer text = {0};
+    cop_token_ids ids = {0};
+    cop_status status = cop_buffer_append(&text, before->data, before->bytes);
+    if (status == COP_OK)
+        status = cop_buffer_append(&text, run->text, run->bytes);
+    if (status == COP_OK)
+        status = cop_buffer_append(&text, after->data, after->bytes);
+    if (status == COP_OK)
+        status = cop_buffer_append(&text, partial, strlen(partial));
+    if (status == COP_OK)
+        status =
+            cop_tokenizer_encode(cop_model_tokenizer(cell->job->model), text.data ? text.data : "",
+                                 text.bytes, (cop_encode_options){0}, &ids);
+    cop_token_ids_release(&ids);
+    cop_buffer_release(&text);
+    return status;
+}
+
+cop_status cop__problem_calls_try(const cop__problem_cell *cell, cop_rule *rule) {
+    const cop__problem_prompts *prompts = cell->prompts;
+    const cop_decision *decisions;
+    uint32_t n;
+    cop_rule_reset(rule);
+    cop_status status = cop_rule_input(rule, prompts->inputs.data, prompts->input_end[0]);
+    if (status == COP_OK)
+        status = cop_rule_decide(rule, 0, &decisions, &n);
+    for (uint32_t i = 0; status == COP_OK && i < n; i++) {
+        if (decisions[i].kind == COP_DECIDE_RUN)
+            status = encode_prompt(cell, &decisions[i]);
+    }
+    return status == COP_OK ? COP_OK
+                            : cop_status_prefix(status,
+                                                "the first prompt of rule %s, with this "
+                                                "model's tokenizer",
+                                                cell->method->rule);
+}
+
 cop_answer_text cop__problem_calls_claim(const cop__problem_cell *cell,
                                          const cop_live_sample *sample) {
     const cop_tag *mark = &cell->prompts->dialect->answer_after;
