@@ -45,7 +45,8 @@ static cop_status run_and_print(cop_job *job, cop_engine *engine, const cop_run_
     if (status == COP_OK)
         status = run_once(engine, options, &controller, &metrics);
     cop_job_prefix_charge(&fill, &metrics);
-    if (controller && (status == COP_OK || status == COP_ERR_INTERRUPTED)) {
+    const bool begun = controller && cop_controller_call_count(controller) > 0;
+    if (begun && (status == COP_OK || status == COP_ERR_INTERRUPTED)) {
         const cop_run_result result = {.prompt = what->prompt,
                                        .controller = controller,
                                        .rule = what->rule,
@@ -55,6 +56,9 @@ static cop_status run_and_print(cop_job *job, cop_engine *engine, const cop_run_
     }
     if (status == COP_OK)
         status = find_failed(controller);
+    if (status == COP_OK && !begun)
+        status = COP_FAIL(COP_ERR_CONFIG, "rule %s asks for nothing",
+                          cop_rule_config_name(what->rule->config));
     cop_controller_destroy(controller);
     return status;
 }

@@ -175,7 +175,7 @@ static cop_driver *next_problem(cop_problem_queue *self) {
     const int32_t *prompt = prompts->prompts.data + prompts->prompt_end[i] - n_prompt;
     const cop_tokenizer *tokenizer = cop_model_tokenizer(queue->cell->job->model);
     at->has_bos = prompt[0] == cop_tokenizer_bos(tokenizer);
-    cop_live_tracer_reset(at->tracer, n_prompt, n_spawn);
+    cop_live_tracer_reset(at->tracer, at->controller ? 0 : n_prompt, n_spawn);
     const uint64_t key = key_of(&queue->cell->set->list[i]);
     if (at->controller) {
         const size_t *end = prompts->input_end, from = i ? end[i - 1] : 0;
