@@ -28,11 +28,13 @@ static void hear(void *context, const cop_live_event *event) {
 typedef struct pool_case {
     cop_pressure pressure;
     uint32_t pages, prefix_block, at_once, n;
+    const char *backend; /* NULL: cpu */
 } pool_case;
 
 static digest run_pool(const world *w, const pool_case *p, cop_metrics *m, uint64_t *longest) {
     static const char *const inputs[PROBLEMS] = {"first", "second", "third one", "4"};
-    cop_engine *engine = make_engine(w->model, (cop_engine_options){.pressure = p->pressure,
+    cop_engine *engine = make_engine(w->model, (cop_engine_options){.backend = p->backend,
+                                                                    .pressure = p->pressure,
                                                                     .n_pages = p->pages,
                                                                     .prefix_block = p->prefix_block,
                                                                     .max_branches = 40});
@@ -76,7 +78,7 @@ static digest run_pool(const world *w, const pool_case *p, cop_metrics *m, uint6
 static void test_a_small_pool_changes_no_token(void) {
     world w = live_world_open("threadweaver-rl", 8, POSITIONS);
     cop_metrics m;
-    uint64_t longest = 0, parked = 0, prefixed = 0;
+    uint64_t longest = 0, parked = 0, prefixed = 0, ahead = 0;
     const digest free_run =
         run_pool(&w, &(pool_case){COP_PRESSURE_FAIL, 2000, 0, 8, PROBLEMS}, &m, &longest);
     const uint64_t total = m.tokens_total, thread = m.tokens_longest_thread;
@@ -88,7 +90,8 @@ static void test_a_small_pool_changes_no_token(void) {
                              .pages = i % 3 == 2 ? 2000 : exact + (i / 6) * 7,
                              .prefix_block = i % 2 ? 64 : 0,
                              .at_once = i % 5 ? 8 : 3,
-                             .n = PROBLEMS};
+                             .n = PROBLEMS,
+                             .backend = i % 4 < 2 ? "cpu" : "cpu_ahead"};
         uint64_t same = 0;
         const digest tight = run_pool(&w, &p, &m, &same);
         CHECK_EQ(same, longest);
@@ -98,6 +101,7 @@ static void test_a_small_pool_changes_no_token(void) {
         CHECK_EQ(m.tokens_total, total);
         CHECK_EQ(m.tokens_longest_thread, thread);
         CHECK(m.kv_pages_peak <= p.pages);
+        ahead += m.rows_taken_back;
         parked += m.branches_parked;
         prefixed += m.prefix_hits;
         if (p.pressure == COP_PRESSURE_FAIL && p.prefix_block)
@@ -105,7 +109,7 @@ static void test_a_small_pool_changes_no_token(void) {
         if (p.pressure == COP_PRESSURE_FAIL)
             CHECK_EQ(m.branches_parked, 0);
     }
-    CHECK(parked > 100 && prefixed > 200);
+    CHECK(parked > 100 && prefixed > 200 && ahead > 100);
     live_world_close(&w);
 }
 
@@ -119,6 +123,24 @@ static void test_prune_lowest_takes_replies_and_goes_on(void) {
     CHECK_EQ(m.prunes, m.branches_shed);
     const digest again = run_pool(&w, &p, &m, &longest);
     CHECK_EQ(one.said, again.said);
+    live_world_close(&w);
+}
+
+/* Dozens of rounds leave nothing behind that the next ones would run out of. */
+static void test_rounds_do_not_pile_up(void) {
+    world w = live_world_open("threadweaver-rl", 8, POSITIONS);
+    ruled r = open_rule("mcts-uct");
+    cop_engine *engine = make_engine(
+        w.model, (cop_engine_options){.n_pages = 300, .max_branches = 6, .max_segments = 12});
+    cop_controller *c =
+        make(&w, r.rule, (cop_controller_options){.max_at_once = 4, .max_tokens = 4});
+    cop_metrics m;
+    run_all(engine, &c, 1, &m);
+    CHECK(cop_controller_read(c).steps > 30);
+    CHECK_EQ(m.joins, cop_controller_read(c).steps);
+    cop_controller_destroy(c);
+    cop_engine_destroy(engine);
+    close_rule(&r);
     live_world_close(&w);
 }
 
@@ -259,6 +281,7 @@ static void test_what_is_no_controller_is_refused(void) {
 int main(void) {
     RUN(test_a_small_pool_changes_no_token);
     RUN(test_prune_lowest_takes_replies_and_goes_on);
+    RUN(test_rounds_do_not_pile_up);
     RUN(test_a_rule_that_cannot_go_on_ends_its_problem_alone);
     RUN(test_what_is_no_controller_is_refused);
     return check_report();

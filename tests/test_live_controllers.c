@@ -143,7 +143,10 @@ static void check_call(const world *w, const told *expected, const cop_controlle
 /* Each preset at three widths: the calls, the answer, and what is counted of them. */
 static void test_presets_run_as_their_rules_say(void) {
     world w = live_world_open("threadweaver-rl", 8, POSITIONS);
-    cop_engine *engine = make_engine(w.model, (cop_engine_options){0});
+    static const char *const backends[] = {"cpu", "cpu_ahead"};
+    cop_engine *engines[2];
+    for (uint32_t i = 0; i < 2; i++)
+        engines[i] = make_engine(w.model, (cop_engine_options){.backend = backends[i]});
     uint32_t answered = 0;
     for (uint32_t p = 0; p < PRESETS; p++) {
         told_run t = tell_rule(presets[p], p);
@@ -161,7 +164,7 @@ static void test_presets_run_as_their_rules_say(void) {
                                                               .listener = cop_live_tracer_hear,
                                                               .listener_context = tracer});
             cop_metrics m;
-            run_all(engine, &c, 1, &m);
+            run_all(engines[v % 2], &c, 1, &m);
             CHECK_EQ(cop_controller_call_count(c), t.n);
             uint64_t said = 0, prompts = 0;
             for (uint32_t i = 0; i < t.n; i++) {
@@ -197,7 +200,8 @@ static void test_presets_run_as_their_rules_say(void) {
         release_told(&t, scripts);
     }
     CHECK_EQ(answered, PRESETS);
-    cop_engine_destroy(engine);
+    cop_engine_destroy(engines[0]);
+    cop_engine_destroy(engines[1]);
     live_world_close(&w);
 }
 

@@ -217,16 +217,15 @@ static void begin_child(cop_engine *engine, cop_branch id, uint32_t index, cop_n
 
 cop_status cop_engine_spawn_next(cop_engine *engine, cop_branch id, uint32_t index) {
     cop_branch_record *child = &engine->branches[id];
-    if (child->state != COP_BRANCH_LIVE || !child->spawned)
-        return COP_FAIL(COP_ERR_INTERNAL, "a branch that was not spawned, or has ended, is no "
-                                          "place for the next");
+    if (child->state != COP_BRANCH_LIVE || !child->spawned || child->parked)
+        return COP_FAIL(COP_ERR_INTERNAL, "a branch that was not spawned, has ended or gave way "
+                                          "is no place for the next");
     cop_node node;
     COP_TRY(cop_kv_open(engine->kv, cop_kv_root(engine->kv), &node));
     cop_term term = cop__engine_enter(engine, COP_TERM_FORK);
     cop__engine_leave_plan(engine, child);
     cop__engine_event(engine, COP_EVENT_BRANCH_END, id, COP_END_DONE, child->generated);
     engine->branches[child->parent].below += child->generated + child->below;
-    engine->n_parked -= child->parked;
     cop_kv_release(engine->kv, child->node);
     begin_child(engine, id, index, node);
     cop__engine_list_remove(engine, id);
