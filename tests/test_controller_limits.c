@@ -123,6 +123,12 @@ static void test_prune_lowest_takes_replies_and_goes_on(void) {
     CHECK_EQ(m.prunes, m.branches_shed);
     const digest again = run_pool(&w, &p, &m, &longest);
     CHECK_EQ(one.said, again.said);
+    /* A round's last call stays: with one at a time nothing can go, and nothing does. */
+    pool_case single = {COP_PRESSURE_PRUNE_LOWEST, 60, 0, 1, PROBLEMS};
+    const digest kept = run_pool(&w, &single, &m, &longest);
+    CHECK(m.branches_shed == 0 && m.branches_parked > 0);
+    single.pages = 2000;
+    CHECK_EQ(run_pool(&w, &single, &m, &longest).said, kept.said);
     live_world_close(&w);
 }
 
@@ -174,12 +180,13 @@ static cop_rule *failing_rule(uint32_t kind) {
                                                              .max_text_bytes = 4096},
                                      &rule));
     else
-        CHECK_OK(cop_skeleton_create(&limits,
-                                     &(cop_skeleton_options){.outline_prompt = "Plan {request}",
-                                                             .point_prompt = "Write {point}",
-                                                             .temperature = -1,
-                                                             .max_text_bytes = 90},
-                                     &rule));
+        CHECK_OK(
+            cop_skeleton_create(&limits,
+                                &(cop_skeleton_options){.outline_prompt = "Plan {request}",
+                                                        .point_prompt = "Write {point}",
+                                                        .temperature = -1,
+                                                        .max_text_bytes = kind == 3 ? 90 : 104},
+                                &rule));
     return rule;
 }
 
@@ -193,20 +200,21 @@ static void test_a_rule_that_cannot_go_on_ends_its_problem_alone(void) {
                  {"1.a\n2.b\n3.c\n4.d$", "more than 3 points", COP_ERR_NO_ROOM, 1},
                  {"x$", "are worth 0", COP_ERR_NONFINITE, 4},
                  {"1.aaaaaaaaaaaaaaaaaaaaaaaaaaaa\n2.b$", "max_text_bytes", COP_ERR_NO_ROOM, 1},
+                 {"1.aaaaaaaaaaaaaaaaaaaaaaaaaaaa\n2.b$", "max_text_bytes", COP_ERR_NO_ROOM, 3},
                  {NULL, "max_text_bytes", COP_ERR_NO_ROOM, 0}}; /* the problem itself */
     world w = live_world_open("threadweaver-rl", 8, POSITIONS);
     cop_engine *engine = make_engine(w.model, (cop_engine_options){0});
     cop_rule *beside = votes_rule();
     cop_metrics m;
     uint64_t alone = 0;
-    for (uint32_t i = 0; i < 6; i++) {
+    for (uint32_t i = 0; i < 7; i++) {
         const uint32_t kind = i - 1;
         cop_script script[] = {
             live_world_say(&w, "1.1", i && cases[kind].said ? cases[kind].said : "$"),
             live_world_say(&w, "1.2", "y$"), live_world_say(&w, "2.1", "no$"),
-            live_world_say(&w, "2.2", "no$")};
+            live_world_say(&w, "2.2", "no, and no, and again no$")};
         char input[200] = "Why?";
-        if (i == 5)
+        if (i == 6)
             memset(input, 'w', 199);
         cop_rule *rule = i ? failing_rule(kind) : NULL;
         cop_controller *c[] = {make(&w, beside, (cop_controller_options){.problem_key = 3}),
@@ -235,6 +243,7 @@ static void test_a_rule_that_cannot_go_on_ends_its_problem_alone(void) {
             CHECK_EQ(sample.bytes, 0);
             CHECK_EQ(sample.paths, cases[kind].calls);
             CHECK_EQ(sample.paths_ended, cases[kind].calls);
+            CHECK_EQ(sample.paths_cancelled, kind == 4); /* the other point was still said */
         }
         /* The next problem of the same driver is no worse for it. */
         if (i == 1) {

@@ -96,9 +96,7 @@ static cop_status open_round(cop_controller *c, cop_engine *engine) {
     for (uint32_t i = 0; i < n && !c->over; i++)
         COP_TRY(cop__controller_spoil(c, cop__call_prepare(c, &c->places[i])));
     if (c->over) {
-        while (c->next > first) /* they will have no branch */
-            c->places[--c->next - first].call = COP__CALL_NONE;
-        c->n_running = 0;
+        c->next = first; /* those that were prepared have no branch */
         return finish(c, engine);
     }
     COP_TRY(cop_engine_spawn(engine, c->root, n, c->branches));
