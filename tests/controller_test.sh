@@ -70,6 +70,7 @@ work = sys.argv[1]
 rows = [json.loads(l) for l in open(f"{work}/rows")]
 assert [(r["method"], r["at_once"]) for r in rows] == [("sequential", 1), ("sequential", 3), ("tot", 1), ("tot", 3)]
 assert all("rule" not in r for r in rows[:2])
+assert [r["join"] for r in rows] == ["none", "none", "calls", "calls"]  # the control, and what is set against it
 one, three = rows[2:]
 assert any("same tokens as with 1 at once" in n for n in three["notes"]) and one["each"]["tokens"] == three["each"]["tokens"]
 for r in (one, three):

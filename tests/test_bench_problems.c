@@ -406,6 +406,7 @@ static void test_a_controller_is_a_method(void) {
         const json_t *record = json_array_get(h.records, i), *ran = member(record, "rule");
         check_accuracy(record, 6);
         CHECK_EQ(count_of(ran, "calls_at_once"), 8);
+        CHECK_TEXT(text(record, "join"), "calls"); /* "none" is the control */
         CHECK(fabs(number(record, "tokens_mean") * 6 - number(ran, "tokens")) < 1e-6);
     }
     const json_t *tot = json_array_get(h.records, 2), *small = json_array_get(h.records, 4);

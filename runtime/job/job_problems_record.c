@@ -179,13 +179,14 @@ static json_t *describe(const cop__problem_cell *cell, const cop__problem_refere
     const cop_problems_method *method = cell->method;
     const cop_dialect *dialect = cell->prompts->dialect;
     const cop_job *job = cell->job;
+    /* "none" marks the method that the others are set against, which a controller is not. */
     bool extrapolated = cell->positions > cop_model_shape_of(job->model)->context;
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:s, s:s, s:b, s:i, s:f, "
         "s:i, s:s, s:o, s:o, s:o, s:o}",
         "group", "problems", "problem", cell->problem, "method", method->name, "set",
         cell->what->name, "at_once", (int)cell->at_once, "dialect", dialect->name, "join",
-        cop_join_rule_name(dialect->join), "ask_paths",
+        method->runs_prompts ? "calls" : cop_join_rule_name(dialect->join), "ask_paths",
         (int)(method->ask_paths ? method->ask_paths : dialect->ask_paths), "max_blocks",
         (int)(method->max_blocks ? method->max_blocks : dialect->max_blocks), "checker",
         cop_checker_name(cell->checker), "model", cop_model_name(job->model), "random_weights",
