@@ -12,6 +12,7 @@
  * Fork:   seal the branch's node, open N nodes under it. No token is copied: segments are
  *         page-aligned, so a child always starts on a fresh page.
  * Stitch: append other views' segments to a view, as new nodes over the same segments.
+ * Overlay: the same over segments that others are still writing, for one step.
  * Release: drop a holder's reference; nodes, segments and pages that nobody holds are free at once.
  *
  * Invariants: free + held pages == total after every call; a failed call changes nothing. After
@@ -69,6 +70,20 @@ void cop_kv_seal(cop_kv *kv, cop_node node);
  * that already stand there are reused. The caller holds *out (which may be `base` itself). */
 cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
                          uint32_t n_tails, cop_node *out);
+
+/* The same for branches that see each other while they write: tails may be open, and each has its
+ * own `below`. What a node says of the tokens before it holds until one of the open segments above
+ * it grows: such a view is made for one step, and released after it. */
+cop_status cop_kv_overlay(cop_kv *kv, cop_node base, const cop_node *below, const cop_node *tail,
+                          uint32_t n_tails, cop_node *out);
+
+/* The segment's keys float: the first one is rotated to position `key_base`, and wherever the
+ * segment stands in a view it counts as standing there, n tokens behind the view's begin. A query
+ * meets it rotated by cop_kv_shift more. Source: Hogwild! Inference (arXiv 2504.06261), section 3.
+ */
+void cop_kv_float(cop_kv *kv, cop_node node, uint32_t key_base);
+/* key_base minus the tokens before the node; 0 where the segment does not float. */
+int32_t cop_kv_shift(const cop_kv *kv, cop_node node);
 
 void cop_kv_retain(cop_kv *kv, cop_node node);
 void cop_kv_release(cop_kv *kv, cop_node node); /* COP_NODE_NONE and the root are fine */

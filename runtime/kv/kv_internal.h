@@ -42,6 +42,8 @@ typedef struct cop__segment {
     uint32_t ahead, ahead_at; /* pages ahead; place in segments_ahead while there are any */
     uint32_t size_class;      /* COP__CLASS_NONE while it has no page */
     bool open;
+    bool floats;       /* its keys turn with the view that they stand in; the first one */
+    uint32_t key_base; /* was rotated to this position */
 } cop__segment;
 
 /* Both lists are sets: an element that says it stands at `at` does so only if the list agrees, so
