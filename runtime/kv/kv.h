@@ -71,18 +71,20 @@ void cop_kv_seal(cop_kv *kv, cop_node node);
 cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
                          uint32_t n_tails, cop_node *out);
 
-/* The same for branches that see each other while they write: tails may be open, and each has its
- * own `below`. What a node says of the tokens before it holds until one of the open segments above
- * it grows: such a view is made for one step, and released after it. */
+/* The same for branches that see each other while they write: tails may be open, each has its own
+ * `below`, and what floats takes its place in the new view. What a node says of the tokens before
+ * it holds until one of the open segments above it grows: such a view is made for one step, and
+ * released after it. */
 cop_status cop_kv_overlay(cop_kv *kv, cop_node base, const cop_node *below, const cop_node *tail,
                           uint32_t n_tails, cop_node *out);
 
-/* The segment's keys float: the first one is rotated to position `key_base`, and wherever the
- * segment stands in a view it counts as standing there, n tokens behind the view's begin. A query
- * meets it rotated by cop_kv_shift more. Source: Hogwild! Inference (arXiv 2504.06261), section 3.
- */
-void cop_kv_float(cop_kv *kv, cop_node node, uint32_t key_base);
-/* key_base minus the tokens before the node; 0 where the segment does not float. */
+/* The segment's keys float: they are rotated to positions 0, 1, .. and wherever the segment stands
+ * in a view, n tokens behind its begin, it counts as standing at begin_position + n. A query meets
+ * it rotated by cop_kv_shift more. Source: Hogwild! Inference (arXiv 2504.06261), section 3. */
+void cop_kv_float(cop_kv *kv, cop_node node, int32_t begin_position);
+/* What is added to a query's position where it meets the node's segment. A stitch takes it over
+ * from the view that it copies, as it takes positions; an overlay has each part stand where it is
+ * put. */
 int32_t cop_kv_shift(const cop_kv *kv, cop_node node);
 
 void cop_kv_retain(cop_kv *kv, cop_node node);

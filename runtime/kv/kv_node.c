@@ -52,6 +52,11 @@ static void chunk_after(const cop_kv *kv, cop_node parent, uint32_t *chunk, uint
     }
 }
 
+static int32_t shift_here(const cop_kv *kv, const cop__node *node) {
+    const cop__segment *segment = &kv->segment_state[node->segment];
+    return segment->floats ? -(segment->begin + (int32_t)node->view_tokens) : 0;
+}
+
 /* Takes a free node and links it as the last child of its parent. */
 static cop_node node_create(cop_kv *kv, cop_node parent, uint32_t segment) {
     const cop_node node = kv->free_nodes[--kv->n_free_nodes];
@@ -69,6 +74,7 @@ static cop_node node_create(cop_kv *kv, cop_node parent, uint32_t segment) {
         .view_tokens = above->view_tokens + cop__node_tokens(kv, parent),
     };
     chunk_after(kv, parent, &n->chunk, &n->chunk_fill);
+    n->shift = shift_here(kv, n);
     if (above->last_child == COP_NODE_NONE)
         above->first_child = node;
     else
@@ -160,7 +166,7 @@ uint32_t cop_kv_references(const cop_kv *kv, cop_node node) {
 typedef struct tails {
     const cop_node *below, *tail;
     uint32_t n, step;
-    bool may_be_open;
+    bool overlay; /* tails may be open, and what floats takes its place in the new view */
 } tails;
 
 static cop_node below_of(const tails *t, uint32_t i) {
@@ -182,7 +188,7 @@ static cop_status tails_validate(const cop_kv *kv, cop_node base, const tails *t
         const cop_node below = below_of(t, i), tail = t->tail[i];
         if (!cop__node_live(kv, below))
             return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: node %u does not exist", below);
-        if (!cop__node_live(kv, tail) || (!t->may_be_open && !cop__node_sealed(kv, tail)))
+        if (!cop__node_live(kv, tail) || (!t->overlay && !cop__node_sealed(kv, tail)))
             return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: tail %u, node %u, is not a sealed node",
                             i, tail);
         cop_node node = tail;
@@ -233,6 +239,8 @@ static cop_status append_tails(cop_kv *kv, cop_node base, const tails *t, cop_no
                 continue;
             const cop_node next = cop__node_find(kv, end, segment);
             end = next == COP_NODE_NONE ? node_create(kv, end, segment) : next;
+            if (next == COP_NODE_NONE && !t->overlay)
+                kv->nodes[end].shift = kv->nodes[kv->path[j]].shift;
         }
     }
     cop_kv_retain(kv, end);
@@ -248,19 +256,17 @@ cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_no
 
 cop_status cop_kv_overlay(cop_kv *kv, cop_node base, const cop_node *below, const cop_node *tail,
                           uint32_t n_tails, cop_node *out) {
-    const tails t = {.below = below, .tail = tail, .n = n_tails, .step = 1, .may_be_open = true};
+    const tails t = {.below = below, .tail = tail, .n = n_tails, .step = 1, .overlay = true};
     return append_tails(kv, base, &t, out);
 }
 
-void cop_kv_float(cop_kv *kv, cop_node node, uint32_t key_base) {
-    cop__segment *segment = &kv->segment_state[kv->nodes[node].segment];
-    segment->floats = true;
-    segment->key_base = key_base;
+void cop_kv_float(cop_kv *kv, cop_node node, int32_t begin_position) {
+    cop__node *n = &kv->nodes[node];
+    kv->segment_state[n->segment].floats = true;
+    kv->segment_state[n->segment].begin = begin_position;
+    n->shift = shift_here(kv, n);
 }
 
 int32_t cop_kv_shift(const cop_kv *kv, cop_node node) {
-    if (node == 0)
-        return 0;
-    const cop__segment *segment = &kv->segment_state[kv->nodes[node].segment];
-    return segment->floats ? (int32_t)segment->key_base - (int32_t)kv->nodes[node].view_tokens : 0;
+    return kv->nodes[node].shift;
 }

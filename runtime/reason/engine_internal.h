@@ -60,6 +60,7 @@ typedef struct cop_branch_record {
     bool shared;   /* the other paths of its block see it while it decodes (engine_share.c) */
     bool shares;   /* its open block is such a one: */
     cop_node share_base, share_others, share_own; /* what stands before, headers */
+    int32_t share_begin; /* position at which the block has token 0 of its views */
     uint32_t draws_before;   /* added to its position in the keys of random numbers */
     cop_branch older, newer; /* branches in use, by age */
     uint32_t slot;           /* the plan's decode slot, or UINT32_MAX */

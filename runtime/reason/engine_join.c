@@ -107,7 +107,7 @@ cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent_id) {
         cop_kv_retain(engine->kv, view);
         status = reopen(engine, parent_id, view);
         if (status == COP_OK)
-            parent->next_position = tokens;
+            parent->next_position = (uint32_t)((int32_t)tokens + parent->share_begin);
         cop_kv_release(engine->kv, view);
     }
     cop__engine_enter(engine, term);

@@ -35,12 +35,15 @@ static cop_status header_create(cop_engine *engine, cop_branch parent_id, const 
     cop_branch_record *block = &engine->branches[id];
     engine->metrics->branches--; /* it says nothing of its own */
     block->shared = block->spawned = true;
+    block->depth = engine->branches[parent_id].depth + 1;
+    block->fed_whole = false; /* it never gives way */
     const cop_status status = cop_engine_feed(engine, id, ids, n, COP_FEED_HEADER);
     if (status != COP_OK) {
         cop__engine_forget(engine, id);
         return status;
     }
-    cop_kv_float(engine->kv, block->node, 0);
+    block->share_begin = engine->branches[parent_id].share_begin;
+    cop_kv_float(engine->kv, block->node, block->share_begin);
     cop_kv_seal(engine->kv, block->node);
     cop_kv_retain(engine->kv, block->node);
     *out = block->node;
@@ -62,6 +65,8 @@ cop_status cop_engine_share(cop_engine *engine, cop_branch parent_id,
                         "branches that see each other need; use backend cpu",
                         engine->ops->name);
     parent->shares = true;
+    parent->share_begin =
+        (int32_t)parent->next_position - (int32_t)cop_kv_view_tokens(engine->kv, parent->node);
     parent->share_base = parent->node;
     parent->share_others = parent->share_own = COP_NODE_NONE;
     cop_kv_retain(engine->kv, parent->share_base);
@@ -74,7 +79,8 @@ cop_status cop_engine_share(cop_engine *engine, cop_branch parent_id,
         child->draws_before = child->next_position;
         child->next_position = 0;
         child->fed_whole = false; /* the others read its tokens: it cannot give way */
-        cop_kv_float(engine->kv, child->node, 0);
+        child->share_begin = parent->share_begin;
+        cop_kv_float(engine->kv, child->node, child->share_begin);
     }
     if (!headers)
         return COP_OK;
@@ -88,7 +94,7 @@ static cop_status move_to_base(cop_engine *engine, cop_branch_record *parent,
                                const cop_branch_record *child) {
     const cop_node below = block_begin(engine, child);
     cop_node base;
-    COP_TRY(cop_kv_stitch(engine->kv, parent->share_base, below, &child->node, 1, &base));
+    COP_TRY(cop_kv_overlay(engine->kv, parent->share_base, &below, &child->node, 1, &base));
     cop_kv_release(engine->kv, parent->share_base);
     parent->share_base = base;
     return COP_OK;
@@ -106,7 +112,7 @@ cop_status cop_engine_share_move(cop_engine *engine, cop_branch id) {
     COP_TRY(move_to_base(engine, parent, child));
     cop_node node;
     COP_TRY(cop_kv_open(engine->kv, parent->share_base, &node));
-    cop_kv_float(engine->kv, node, 0);
+    cop_kv_float(engine->kv, node, child->share_begin);
     cop_kv_release(engine->kv, child->node);
     child->node = node;
     child->n_fed = child->fed_tokens = 0;

@@ -178,8 +178,10 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
         for (uint32_t i = 0; i < n; i++, row++) {
             engine->token[row] = span->ids[i];
             engine->key_position[row] = (int32_t)(span->position + i);
-            engine->position[row] = branch->shared ? (int32_t)(node.view_tokens + span->offset + i)
-                                                   : engine->key_position[row];
+            engine->position[row] =
+                branch->shared
+                    ? branch->share_begin + (int32_t)(node.view_tokens + span->offset + i)
+                    : engine->key_position[row];
             engine->floats = engine->floats || branch->shared;
             engine->segment[row] = node.segment;
             engine->offset[row] = span->offset + i;

@@ -21,7 +21,9 @@ static cop_products_mode backend_products(const cop_backend *b) {
 }
 
 static cop_status check_row(const cop_backend *b, const cop_step *step, uint32_t row) {
-    const int32_t token = step->token[row], position = step->position[row];
+    /* Where the key stands elsewhere, attention checks the positions that queries are turned to. */
+    const int32_t *positions = step->key_position ? step->key_position : step->position;
+    const int32_t token = step->token[row], position = positions[row];
     if (token < 0 || (uint32_t)token >= b->shape.vocab)
         return COP_FAIL(COP_ERR_USAGE, "row %u: token %d is outside the vocabulary of %u", row,
                         token, b->shape.vocab);
@@ -29,11 +31,6 @@ static cop_status check_row(const cop_backend *b, const cop_step *step, uint32_t
         return COP_FAIL(COP_ERR_CONTEXT,
                         "row %u: position %d is outside the %u positions of this run", row,
                         position, b->options.max_positions);
-    if (step->key_position && (step->key_position[row] < 0 ||
-                               (uint32_t)step->key_position[row] >= b->options.max_positions))
-        return COP_FAIL(COP_ERR_CONTEXT,
-                        "row %u: its key's position %d is outside the %u positions of this run",
-                        row, step->key_position[row], b->options.max_positions);
     const cop_segment *segment = &step->plan.segments[step->segment[row]];
     if (step->offset[row] >= segment->tokens)
         return COP_FAIL(COP_ERR_INTERNAL, "row %u: offset %u is beyond the %u tokens of segment %u",
