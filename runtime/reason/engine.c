@@ -238,6 +238,22 @@ void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch wit
     *(to->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[to->newer].older) = with;
 }
 
+cop_branch_record cop__engine_blank(uint32_t problem, cop_branch parent, uint32_t serial,
+                                    cop_node node) {
+    return (cop_branch_record){.state = COP_BRANCH_LIVE,
+                               .problem = problem,
+                               .parent = parent,
+                               .serial = serial,
+                               .node = node,
+                               .view = COP_NODE_NONE,
+                               .slot = UINT32_MAX,
+                               .row = COP_ROW_NONE,
+                               .last_row = COP_ROW_NONE,
+                               .fed_whole = true,
+                               .first_child = COP_BRANCH_NONE,
+                               .next_sibling = COP_BRANCH_NONE};
+}
+
 cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_branch parent,
                                   cop_node view, cop_branch *out) {
     cop_node node;
@@ -246,18 +262,7 @@ cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_bran
     COP_TRY(cop_kv_open(engine->kv, view, &node));
     cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *branch = &engine->branches[id];
-    *branch = (cop_branch_record){.state = COP_BRANCH_LIVE,
-                                  .problem = problem,
-                                  .parent = parent,
-                                  .serial = engine->next_serial++,
-                                  .node = node,
-                                  .view = COP_NODE_NONE,
-                                  .slot = UINT32_MAX,
-                                  .row = COP_ROW_NONE,
-                                  .last_row = COP_ROW_NONE,
-                                  .fed_whole = true,
-                                  .first_child = COP_BRANCH_NONE,
-                                  .next_sibling = COP_BRANCH_NONE};
+    *branch = cop__engine_blank(problem, parent, engine->next_serial++, node);
     cop__engine_list_append(engine, id);
     engine->metrics->branches++;
     *out = id;

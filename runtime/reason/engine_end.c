@@ -194,27 +194,17 @@ static void begin_child(cop_engine *engine, cop_branch id, uint32_t index, cop_n
     cop_branch_record *child = &engine->branches[id];
     const cop_branch_record *parent = &engine->branches[child->parent];
     const cop_branch_record before = *child;
-    *child = (cop_branch_record){
-        .state = COP_BRANCH_LIVE,
-        .problem = before.problem,
-        .parent = before.parent,
-        .index = index,
-        .depth = before.depth,
-        .serial = engine->next_serial++,
-        .node = node,
-        .older = before.older,
-        .newer = before.newer,
-        .slot = UINT32_MAX,
-        .row = COP_ROW_NONE,
-        .stream = cop_rng_fold(parent->stream, index),
-        .fed_whole = true,
-        .spawned = true,
-        .last_row = COP_ROW_NONE,
-        .first_child = COP_BRANCH_NONE,
-        .next_sibling = before.next_sibling,
-        .data = before.data,
-        .thread_before = larger(before.thread_before, before.thread_tokens),
-        .critical_before = larger(before.critical_before, before.critical_tokens)};
+    *child = cop__engine_blank(before.problem, before.parent, engine->next_serial++, node);
+    child->index = index;
+    child->depth = before.depth;
+    child->older = before.older;
+    child->newer = before.newer;
+    child->stream = cop_rng_fold(parent->stream, index);
+    child->spawned = true;
+    child->next_sibling = before.next_sibling;
+    child->data = before.data;
+    child->thread_before = larger(before.thread_before, before.thread_tokens);
+    child->critical_before = larger(before.critical_before, before.critical_tokens);
 }
 
 cop_status cop_engine_spawn_next(cop_engine *engine, cop_branch id, uint32_t index) {
