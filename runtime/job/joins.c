@@ -11,6 +11,7 @@ typedef enum joined_keys {
     KEYS_COMPUTED, /* again, at the join */
     KEYS_NONE,     /* the paths are out of view */
     KEYS_REPLIES,  /* out of view but for what they return, which is computed behind the parent's */
+    KEYS_LIVE,     /* of paths that saw each other while they were decoded (joins_live.c) */
 } joined_keys;
 
 typedef struct variant {
@@ -34,7 +35,8 @@ enum {
     T_STITCH_REVERSED,
     T_REPREFILL_REVERSED,
     T_OTHER,
-    T_MESSAGE, /* last: only where the dialect joins by message */
+    T_MESSAGE, /* only where the dialect joins by message */
+    T_SHARED,  /* only where no path holds a block */
     N_VARIANTS
 };
 
@@ -51,6 +53,7 @@ static const variant variants[N_VARIANTS] = {
                               .reversed = true},
     [T_OTHER] = {"reprefill, other arithmetic", KEYS_COMPUTED, true, .other_arith = true},
     [T_MESSAGE] = {"message", KEYS_REPLIES},
+    [T_SHARED] = {"shared", KEYS_LIVE},
 };
 
 static const cop_joins_contrast contrasts[] = {
@@ -83,9 +86,11 @@ static const cop_joins_contrast contrasts[] = {
      "text, and other positions",
      T_REPREFILL_REVERSED, T_REPREFILL, COP_JOINS_BAND},
     {"band-arithmetic", "re-prefill in the other arithmetic", T_OTHER, T_REPREFILL, COP_JOINS_BAND},
-    /* Last: only where the dialect joins by message. */
     {"message", "only what each path returns, by the dialect of the record", T_MESSAGE, T_REPREFILL,
      COP_JOINS_AGAINST_REFERENCE},
+    {"shared",
+     "paths that see each other while they are decoded; what follows is numbered by tokens",
+     T_SHARED, T_REPREFILL, COP_JOINS_AGAINST_REFERENCE},
 };
 
 enum { N_CONTRASTS = sizeof contrasts / sizeof contrasts[0] };
@@ -104,16 +109,18 @@ typedef struct run {
     cop_joins_table *table;
     cop__joins_tree tree;
     cop__joins_lane lanes[COP_JOINS_LANES];
-    cop__joins_cursor *at; /* [n_streams, N_VARIANTS] */
-    place *places;         /* [n_streams] */
-    cop_node *tails;       /* [widest], scratch of a stitch */
-    float *logits;         /* [N_VARIANTS, COP_JOINS_ROWS, vocab] */
+    cop__joins_cursor *at;        /* [n_streams, N_VARIANTS] */
+    place *places;                /* [n_streams] */
+    cop_node *tails;              /* [widest], scratch of a stitch */
+    float *logits;                /* [N_VARIANTS, COP_JOINS_ROWS, vocab] */
+    variant variants[N_VARIANTS]; /* those of this tree, and contrasts between them */
+    cop_joins_contrast contrasts[N_CONTRASTS];
     uint32_t vocab, n_tracks, n_contrasts;
-    bool dry;
+    bool with_replies, dry;
 } run;
 
 static cop__joins_lane *lane_of(run *r, uint32_t track) {
-    return &r->lanes[variants[track].other_arith];
+    return &r->lanes[r->variants[track].other_arith];
 }
 
 static cop__joins_cursor *cursor_of(run *r, uint32_t stream, uint32_t track) {
@@ -149,9 +156,11 @@ static float *logits_of(run *r, uint32_t track, uint32_t row) {
     return r->logits + ((size_t)track * COP_JOINS_ROWS + row) * r->vocab;
 }
 
-/* What a path that joins by message was sent is not in the record. */
-static bool has_figures(uint32_t track, const cop_joins_token *token) {
-    return variants[track].keys != KEYS_REPLIES || token->depth == 0;
+/* What a path that joins by message was sent is not in the record; what paths that see each other
+ * have in view is not what the others have. */
+static bool has_figures(const run *r, uint32_t track, const cop_joins_token *token) {
+    const joined_keys keys = r->variants[track].keys;
+    return (keys != KEYS_REPLIES && keys != KEYS_LIVE) || token->depth == 0;
 }
 
 static void record_row(run *r, const uint32_t *twin, const cop_joins_token *token, uint32_t row) {
@@ -162,18 +171,18 @@ static void record_row(run *r, const uint32_t *twin, const cop_joins_token *toke
     for (uint32_t t = 0; t < r->n_tracks; t++) {
         const float *logits = logits_of(r, twin[t], row);
         lse[t] = twin[t] == t ? cop_joins_logsumexp(logits, r->vocab) : lse[twin[t]];
-        const bool has = has_figures(t, token);
+        const bool has = has_figures(r, t, token);
         table->logprobs[i * r->n_tracks + t] =
             has && token->next >= 0 ? logits[token->next] - lse[t] : NAN;
         if (has && r->options->listener)
             r->options->listener(r->options->context, t, token->token, logits);
     }
     for (uint32_t c = 0; c < r->n_contrasts; c++) {
-        const uint32_t base = contrasts[c].base, other = contrasts[c].track;
+        const uint32_t base = r->contrasts[c].base, other = r->contrasts[c].track;
         table->rows[i * r->n_contrasts + c] =
             cop_joins_compare(logits_of(r, twin[base], row), lse[base],
                               logits_of(r, twin[other], row), lse[other], r->vocab);
-        if (!has_figures(other, token))
+        if (!has_figures(r, other, token))
             table->rows[i * r->n_contrasts + c] = (cop_joins_row){NAN, NAN, false};
     }
 }
@@ -247,7 +256,7 @@ static cop_status stitch(run *r, uint32_t track, const cop__joins_op *op,
     cop_kv *kv = lane_of(r, track)->kv;
     cop_node joined = COP_NODE_NONE;
     for (uint32_t i = 0; i < op->n_paths; i++) {
-        const uint32_t p = variants[track].reversed ? op->n_paths - 1 - i : i;
+        const uint32_t p = r->variants[track].reversed ? op->n_paths - 1 - i : i;
         r->tails[i] = cursor_of(r, op->first_path + p, track)->node;
     }
     COP_TRY(cop_kv_stitch(kv, cursor->node, cursor->node, r->tails, op->n_paths, &joined));
@@ -298,7 +307,7 @@ static cop_status compute_stream(run *r, uint32_t track, uint32_t stream,
  * then stitched. Their cursors are not in use. */
 static cop_status compute_block(run *r, uint32_t track, const cop__joins_op *op,
                                 cop__joins_cursor *cursor) {
-    const variant *v = &variants[track];
+    const variant *v = &r->variants[track];
     const uint32_t start = cursor->position;
     uint32_t next = start, most = start;
     for (uint32_t i = 0; i < op->n_paths; i++) {
@@ -320,7 +329,12 @@ static cop_status compute_block(run *r, uint32_t track, const cop__joins_op *op,
 /* The paths have ended: what the parent's cursor sees from here on, and where it stands. */
 static cop_status join_track(run *r, uint32_t track, const cop__joins_op *op,
                              cop__joins_cursor *cursor) {
-    const variant *v = &variants[track];
+    const variant *v = &r->variants[track];
+    if (v->keys == KEYS_LIVE) {
+        COP_TRY(cop__joins_live_join(lane_of(r, track), cursor_of(r, op->first_path, track),
+                                     N_VARIANTS, op->n_paths, cursor));
+        return COP_OK;
+    }
     if (v->keys == KEYS_KEPT) {
         uint32_t most = cursor->position;
         for (uint32_t p = 0; p < op->n_paths; p++) {
@@ -365,6 +379,10 @@ static cop_status walk_block(run *r, uint32_t stream, const cop__joins_op *op) {
             copy_cursor(r, t, cursor_of(r, stream, t), cursor_of(r, p, t));
         COP_TRY(walk(r, p));
     }
+    for (uint32_t t = 0; t < r->n_tracks; t++)
+        if (r->variants[t].keys == KEYS_LIVE)
+            COP_TRY(cop__joins_live_block(lane_of(r, t), &r->tree, op, cursor_of(r, stream, t),
+                                          cursor_of(r, op->first_path, t), N_VARIANTS));
     for (uint32_t t = 0; t < r->n_tracks; t++)
         COP_TRY(join_timed(r, t, op, cursor_of(r, stream, t)));
     r->places[stream].join = ++r->table->joins;
@@ -411,9 +429,35 @@ static const char *why_no_message(const cop_model *model, const cop_trajectory *
     return NULL;
 }
 
+static const char *why_no_shared(const cop_trajectory *trajectory) {
+    return trajectory->depth > 1 ? "shared: a path holds a block, and a path that others see while "
+                                   "it is decoded cannot fork"
+                                 : NULL;
+}
+
+/* The tracks that there are, and the contrasts between them. */
+static void choose(run *r, bool message, bool shared) {
+    uint32_t number[N_VARIANTS];
+    r->with_replies = message;
+    for (uint32_t t = 0; t < N_VARIANTS; t++) {
+        number[t] = UINT32_MAX;
+        if ((t == T_MESSAGE && !message) || (t == T_SHARED && !shared))
+            continue;
+        number[t] = r->n_tracks;
+        r->variants[r->n_tracks++] = variants[t];
+    }
+    for (uint32_t c = 0; c < N_CONTRASTS; c++) {
+        cop_joins_contrast *own = &r->contrasts[r->n_contrasts];
+        *own = contrasts[c];
+        own->track = number[own->track];
+        own->base = number[own->base];
+        r->n_contrasts += own->track != UINT32_MAX;
+    }
+}
+
 static void describe(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     cop_joins_table *table = r->table;
-    static const char *const keys[] = {"kept", "again", "none", "replies"};
+    static const char *const keys[] = {"kept", "again", "none", "replies", "live"};
     *table = (cop_joins_table){.trajectory = trajectory->id,
                                .dialect = trajectory->dialect,
                                .model = cop_model_name(model),
@@ -423,20 +467,21 @@ static void describe(run *r, const cop_model *model, const cop_trajectory *traje
                                .n_tracks = r->n_tracks,
                                .n_contrasts = r->n_contrasts};
     for (uint32_t t = 0; t < r->n_tracks; t++) {
-        const variant *v = &variants[t];
+        const variant *v = &r->variants[t];
         const bool none = v->keys == KEYS_NONE || v->keys == KEYS_REPLIES;
         table->tracks[t] = (cop_joins_track){
             .name = v->name,
             .keys = keys[v->keys],
-            .siblings = none               ? "none"
-                        : v->siblings_seen ? "seen"
-                                           : "masked",
+            .siblings = none                   ? "none"
+                        : v->siblings_seen     ? "seen"
+                        : v->keys == KEYS_LIVE ? "live"
+                                               : "masked",
             .positions = v->after_max     ? "equal starts, 1 + max"
                          : v->paths_equal ? "equal starts, next"
                                           : "next",
             .compute = cop_arith_name(v->other_arith ? r->options->other : r->options->arith)};
     }
-    memcpy(table->contrasts, contrasts, sizeof contrasts);
+    memcpy(table->contrasts, r->contrasts, r->n_contrasts * sizeof *r->contrasts);
 }
 
 /* Bounds that hold for any tree; the pages are counted by a dry run. */
@@ -445,7 +490,9 @@ static cop__joins_size bounds_of(const cop__joins_tree *tree) {
     const uint64_t tokens = (uint64_t)tree->n_tokens + tree->replies.count;
     return (cop__joins_size){.pages = (uint32_t)(2 * N_VARIANTS * (tokens / 16 + ops)),
                              .segments = (uint32_t)(2 * N_VARIANTS * ops),
-                             .nodes = (uint32_t)(N_VARIANTS * ops * (tree->depth + 3)),
+                             .nodes = (uint32_t)(N_VARIANTS * ops * (tree->depth + 3) +
+                                                 (tree->widest + 1ull) * tree->widest),
+                             .rows = cop__joins_live_rows(tree),
                              .positions = (uint32_t)tokens + 1};
 }
 
@@ -476,7 +523,7 @@ static cop_status take_buffers(run *r) {
 static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     const uint32_t context = cop_model_shape_of(model)->context;
     COP_TRY(cop__joins_tree_create(trajectory, &r->tree));
-    if (r->n_tracks > T_MESSAGE)
+    if (r->with_replies)
         COP_TRY(cop__joins_replies(&r->tree, r->options->dialect, cop_model_tokenizer(model)));
     if (r->tree.n_tokens > context && !r->options->allow_extrapolation)
         return COP_FAIL(COP_ERR_CONTEXT,
@@ -496,14 +543,14 @@ static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory 
 
 cop_status cop_joins_run(const cop_model *model, const cop_trajectory *trajectory,
                          const cop_joins_options *options, cop_joins_table *table) {
-    const char *why = why_no_message(model, trajectory, options->dialect);
-    run r = {.options = options,
-             .table = table,
-             .vocab = cop_model_shape_of(model)->vocab,
-             .n_tracks = why ? T_MESSAGE : N_VARIANTS,
-             .n_contrasts = why ? N_CONTRASTS - 1 : N_CONTRASTS};
+    const char *const why[] = {why_no_message(model, trajectory, options->dialect),
+                               why_no_shared(trajectory)};
+    run r = {.options = options, .table = table, .vocab = cop_model_shape_of(model)->vocab};
+    choose(&r, !why[0], !why[1]);
     describe(&r, model, trajectory);
-    table->omitted = why;
+    for (int i = 0; i < 2; i++)
+        if (why[i])
+            table->omitted[table->n_omitted++] = why[i];
     cop_status status = run_tree(&r, model, trajectory);
     for (uint32_t i = 0; i < COP_JOINS_LANES; i++)
         cop__joins_lane_release(&r.lanes[i]);

@@ -48,10 +48,12 @@ typedef struct cop__joins_lane {
     cop_backend *backend; /* NULL: a dry run */
     uint64_t token_bytes; /* of K and V, all layers */
     uint64_t rows;        /* computed so far */
+    uint32_t max_rows;
 } cop__joins_lane;
 
 typedef struct cop__joins_size {
     uint32_t pages, segments, nodes, positions;
+    uint32_t rows; /* of a step; at least COP_JOINS_ROWS */
 } cop__joins_size;
 
 cop_status cop__joins_lane_create(const cop_model *model, cop_arith arith,
@@ -66,3 +68,14 @@ cop_status cop__joins_open(cop__joins_lane *lane, cop__joins_cursor *cursor);
 cop_status cop__joins_extend(cop__joins_lane *lane, cop__joins_cursor *cursor, const int32_t *token,
                              uint32_t n, float *logits, uint32_t n_logits);
 void cop__joins_close(cop__joins_lane *lane, cop__joins_cursor *cursor);
+
+/* joins_live.c: a block whose paths see each other while they are decoded: what is forced at their
+ * begins in one step, then a token of each a step. Path p's cursor is paths[p * stride]; it lets go
+ * of what it stands on. No path holds a block. */
+cop_status cop__joins_live_block(cop__joins_lane *lane, const cop__joins_tree *tree,
+                                 const cop__joins_op *op, const cop__joins_cursor *parent,
+                                 cop__joins_cursor *paths, uint32_t stride);
+/* The paths' keys behind the cursor's; the text that follows is numbered by tokens. */
+cop_status cop__joins_live_join(cop__joins_lane *lane, cop__joins_cursor *paths, uint32_t stride,
+                                uint32_t n_paths, cop__joins_cursor *cursor);
+uint32_t cop__joins_live_rows(const cop__joins_tree *tree); /* the most of one step */
