@@ -7,6 +7,41 @@
 
 enum { COP_JOINS_ROWS = 32, COP_JOINS_LANES = 2 };
 
+/* joins_tracks.c: what the tracks differ in. */
+typedef enum cop__joins_keys {
+    COP__KEYS_KEPT,     /* of the branches */
+    COP__KEYS_COMPUTED, /* again, at the join */
+    COP__KEYS_NONE,     /* the paths are out of view */
+    COP__KEYS_REPLIES,  /* out of view but for what they return, which is computed behind the
+                           parent's */
+    COP__KEYS_LIVE,     /* of paths that saw each other while they were decoded (joins_live.c) */
+} cop__joins_keys;
+
+typedef struct cop__joins_variant {
+    const char *name;
+    cop__joins_keys keys;
+    bool siblings_seen; /* computed again with the paths before it in view */
+    bool paths_equal;   /* computed again from one position, for every path */
+    bool after_max;     /* the text after the join at 1 + the largest position, else counted on */
+    bool reversed;      /* the paths in the opposite order */
+    bool other_arith;
+} cop__joins_variant;
+
+typedef struct cop__joins_tracks { /* those of one tree, and the contrasts between them */
+    cop__joins_variant variants[COP_JOINS_TRACKS];
+    cop_joins_contrast contrasts[COP_JOINS_CONTRASTS];
+    uint32_t n_tracks, n_contrasts;
+    bool with_replies;
+    const char *omitted[COP_JOINS_OMITTED]; /* rules that are left out, and why */
+    uint32_t n_omitted;
+} cop__joins_tracks;
+cop__joins_tracks cop__joins_choose(const cop_model *model, const cop_trajectory *trajectory,
+                                    const cop_dialect *dialect);
+/* The table's head: what was compared, under which names. */
+void cop__joins_describe(const cop__joins_tracks *tracks, const cop_model *model,
+                         const cop_trajectory *trajectory, const cop_joins_options *options,
+                         cop_joins_table *table);
+
 /* joins_tree.c: stream 0 is the prompt and the main text. */
 typedef struct cop__joins_op { /* tokens [begin, end) of the flat text; of a block, all its paths */
     uint32_t begin, end;
