@@ -166,6 +166,28 @@ static void test_random_answers_equal_the_batches(void) {
     live_world_close(&w);
 }
 
+/* Two inner joins in one step leave no row that counts: when step 1 forks again, step 2 is
+ * penalised too, from its last token on. */
+static void test_a_fork_begins_the_penalty_for_all(void) {
+    world w = open_npr(true);
+    cop_script script[] = {
+        SAY("", PLANS("1", "2") "X</takeaway>$"),
+        SAY("1", "<guideline><plan>1.1:</plan></guideline>X~</takeaway>"
+                 "<guideline><plan>1.1:</plan></guideline>X</takeaway>" END),
+        SAY("1.1", "~~~" END),
+        SAY("2", "<guideline><plan>2.1:</plan></guideline>X~~~~~~~~~~~~~~</takeaway>" END),
+        SAY("2.1", "~~~" END)};
+    check_says(
+        &w, script, COUNT(script),
+        PLANS("1", "2") "\n<step>\n1:<guideline><plan>1.1:</plan></guideline>\n<step>\n1.1:"
+                        "abc</step>\n<takeaway>\na</takeaway><guideline><plan>1.1:</plan>"
+                        "</guideline>\n<step>\n1.1:abc</step>\n<takeaway>\n</takeaway>"
+                        "</step>\n<step>\n2:<guideline><plan>2.1:</plan></guideline>\n"
+                        "<step>\n2.1:abc</step>\n<takeaway>\naaaaaaaaaaabcd</takeaway></step>\n"
+                        "<takeaway>\n</takeaway>");
+    live_world_close(&w);
+}
+
 /* By stage, and each branch for itself: no join changes what the others count. */
 static void test_a_stage_has_its_own_penalty(void) {
     world w = open_npr(false);
@@ -197,6 +219,7 @@ static void test_a_stage_has_its_own_penalty(void) {
 int main(void) {
     RUN(test_steps_do_not_repeat_themselves);
     RUN(test_an_inner_join_ends_the_penalty_of_steps_that_run);
+    RUN(test_a_fork_begins_the_penalty_for_all);
     RUN(test_random_answers_equal_the_batches);
     RUN(test_a_stage_has_its_own_penalty);
     return check_report();

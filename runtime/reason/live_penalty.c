@@ -19,7 +19,7 @@
 
 typedef struct shared_factor {  /* of a sample */
     float factor;               /* 0: none */
-    bool on;                    /* rows count, and are penalised */
+    bool on;                    /* rows are penalised */
     bool forked, ended, joined; /* since it was last looked at */
 } shared_factor;
 
@@ -85,8 +85,8 @@ void cop__live_penalty_begin(cop_live *live, cop_live_record *record) {
     shared_factor *s = factor_of(live, record);
     if (s && record->n_path == 0)
         *s = (shared_factor){.factor = 0};
-    else if (s) /* its parent's row has left with it */
-        s->forked = s->ended = true;
+    else if (s)
+        s->forked = true;
 }
 
 void cop__live_penalty_ended(cop_live *live, const cop_live_record *record) {
@@ -107,9 +107,7 @@ void cop__live_penalty_said(cop_live *live, cop_live_record *record, int32_t tok
     if (!live->penalty)
         return;
     record->seen.last = token;
-    const shared_factor *s = factor_of(live, record);
-    if (!s || s->on)
-        add(live, record, token);
+    add(live, record, token);
 }
 
 static bool is_row(const cop_live_record *record, uint32_t sample) {
