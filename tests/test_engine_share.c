@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "check.h"
 #include "model/model.h"
+#include "reason/driver_replay.h"
 #include "reason/engine.h"
 #include "ref/forward_double.h"
 
@@ -345,7 +346,7 @@ static cop_engine *open_engine(const cop_model *model, cop_engine_options option
         options.max_branches = 32;
     if (!options.n_threads)
         options.n_threads = 1;
-    options.max_positions = 1024;
+    options.max_positions = 4096;
     CHECK_OK(cop_engine_create(model, &options, &engine));
     return engine;
 }
@@ -464,7 +465,61 @@ static void test_shared_blocks_in_small_pools(void) {
     cop_model_close(model);
 }
 
+static cop_status replay_run(const cop_trajectory *t, cop_join_rule join, cop_engine *engine,
+                             cop_metrics *metrics, double *logprob) {
+    cop_replay *r;
+    COP_TRY(cop_replay_create(t, &(cop_replay_options){.join = join, .start_token = 1}, &r));
+    cop_driver *driver = cop_replay_driver(r);
+    const cop_status status = cop_engine_run(engine, &driver, 1, metrics);
+    if (status == COP_OK)
+        CHECK_OK(cop_replay_check(r));
+    *logprob = cop_replay_stats_read(r).logprob_sum;
+    cop_replay_destroy(r);
+    return status;
+}
+
+/* The same recorded tokens as under stitch, each once; what the views hold is what is loaded. */
+static void test_recorded_paths_that_see_each_other(void) {
+    cop_model *model = NULL;
+    cop_trajectories *set = NULL;
+    CHECK_OK(cop_model_open_random(models[0], &model));
+    CHECK_OK(cop_trajectories_read("configs/trajectories/own.jsonl", &set));
+    CHECK_OK(cop_trajectories_tokenize(set, NULL, cop_model_shape_of(model)->vocab, 3));
+    cop_engine *engine =
+        open_engine(model, (cop_engine_options){.n_pages = 2000, .max_branches = 64});
+    uint32_t flat = 0, nested = 0;
+    for (uint32_t i = 0; i < set->count; i++) {
+        cop_metrics stitch, shared;
+        double a, b;
+        if (set->list[i].depth > 1) {
+            CHECK_STATUS(replay_run(&set->list[i], COP_JOIN_SHARED, engine, &shared, &b),
+                         COP_ERR_UNSUPPORTED);
+            CHECK_MESSAGE("--id");
+            nested++;
+            continue;
+        }
+        CHECK_OK(replay_run(&set->list[i], COP_JOIN_STITCH, engine, &stitch, &a));
+        CHECK_OK(replay_run(&set->list[i], COP_JOIN_SHARED, engine, &shared, &b));
+        CHECK_EQ(shared.tokens_total, stitch.tokens_total);
+        CHECK_EQ(shared.tokens_forced, stitch.tokens_forced);
+        CHECK_EQ(shared.tokens_longest_thread, stitch.tokens_longest_thread);
+        CHECK_EQ(shared.tokens_reprefilled, 0);
+        CHECK_EQ(shared.steps_forward, stitch.steps_forward);
+        CHECK_EQ(shared.kv_first_bytes, shared.kv_min_bytes);
+        CHECK_EQ(shared.kv_first_bytes, shared.kv_predicted_first_bytes);
+        CHECK_EQ(shared.kv_load_bytes, shared.kv_predicted_load_bytes);
+        CHECK(shared.kv_load_bytes > stitch.kv_load_bytes && a != b);
+        CHECK_EQ(shared.kv_pages_leaked + shared.allocations_in_steps, 0);
+        flat++;
+    }
+    CHECK(flat > 2 && nested > 0);
+    cop_engine_destroy(engine);
+    cop_trajectories_destroy(set);
+    cop_model_close(model);
+}
+
 int main(void) {
+    RUN(test_recorded_paths_that_see_each_other);
     RUN(test_shared_blocks_agree_with_a_dense_model);
     RUN(test_shared_blocks_have_the_same_bits_everywhere);
     RUN(test_shared_blocks_in_small_pools);

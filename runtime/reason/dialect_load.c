@@ -67,6 +67,7 @@ static const struct {
       "penalty_shared",
       "join_policy",
       "single_tokens",
+      "shared",
       "replace_on_stop",
       "remove_call_at_join",
       "inject_every",
@@ -88,6 +89,10 @@ static const struct {
     {"join_policy", {"quorum", "quorum_ratio", "success_only", "deadline_tokens", "losers"}},
     {"replace_on_stop[]", {"text", "by"}},
     {"inject_every", {"tokens", "text"}},
+    {"shared",
+     {"others_header", "own_header", "workers", "step_token", "step_end", "finished", "forbidden",
+      "forbid_ends", "joined_tail", "finish_tokens"}},
+    {"shared.workers[]", {"begin", "step_begin"}},
 };
 
 const char *const *cop_dialect_keys(const char *object) {
@@ -283,6 +288,7 @@ cop_status cop__dialect_load(cop_dialect_file *file) {
     COP_TRY(load_limits(root, dialect));
     COP_TRY(load_tags(root, dialect));
     COP_TRY(cop__dialect_load_more(root, dialect));
+    COP_TRY(cop__dialect_load_shared(root, dialect));
     const char *lacks = cop__dialect_lacks(root, dialect);
     if (lacks && !file->unsupported)
         return cop_json_fail(root, lacks,

@@ -231,6 +231,8 @@ cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent);
  * token must have been fed). The caller feeds the children's text (reprefill) or their replies
  * (message). */
 cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent, bool reuse_first);
+/* The same on an empty view, at position 0: the caller feeds the prompt once more as well. */
+cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent);
 
 typedef struct cop_branch_info {
     cop_branch parent;

@@ -96,6 +96,18 @@ cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool eq
     return status;
 }
 
+cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent_id) {
+    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
+    cop__engine_delay(engine, COP_TERM_JOIN);
+    cop_status status = reopen(engine, parent_id, cop_kv_root(engine->kv));
+    if (status == COP_OK) {
+        engine->branches[parent_id].next_position = 0;
+        engine->branches[parent_id].spawned = true;
+    }
+    cop__engine_enter(engine, term);
+    return status;
+}
+
 cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent_id) {
     cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
     cop__engine_delay(engine, COP_TERM_JOIN);
