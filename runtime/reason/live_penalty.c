@@ -1,18 +1,18 @@
 /* A repetition penalty on what a branch itself has said since it was opened or last joined.
  *
- * By stage, as a dialect's other sampling: each branch for itself. Or `penalty_shared`, as engines
- * do it whose requests of one answer share their parameters (bigai-nlco/
- * Native-Parallel-Reasoner@e148ad5d, below
- * npr-rl/verl/workers/rollout/sglang_rollout/sglang/python/ sglang/srt:
- * managers/schedule_batch.py:1614,1625, managers/scheduler.py:1475,1613 and
- * sampling/penaltylib/{orchestrator,repetition_penalty}.py). There one factor is the answer's: a
- * fork sets it to the paths', a join to 1. A row takes it when it is opened or joined and counts
- * what it says from then on. When a row leaves while the factor is 1, counting stops for all the
- * answer's rows and what they counted is gone, so an inner join ends the penalty of steps that
- * still run; the next fork that finds it off begins it for all of them anew, the joined ones too,
- * with the token that each said last. Forks, ends and joins of one step count together, in that
- * order: paths that open in the step of a join have the factor 1. It is said here of an answer
- * alone in its engine; there, rows of other answers keep the counting up. */
+ * By stage, as a dialect's other sampling: each branch for itself. Or `penalty_shared`, as where
+ * the requests of one answer share the object that holds their parameters:
+ * bigai-nlco/Native-Parallel-Reasoner@e148ad5d, in its sglang/srt managers/schedule_batch.py:1614,
+ * 1625, managers/scheduler.py:1475,1613, sampling/penaltylib/orchestrator.py:57-99. One factor is
+ * the answer's: a fork sets it to the paths', a join to 1. A row takes it when it is opened or
+ * joined, and counts what it says from then on. When a row leaves while the factor is 1, all the
+ * answer's rows stop to count and what they counted is gone, so an inner join ends the penalty of
+ * steps that still run; the next fork begins it for all of them anew, the joined ones too, with the
+ * token that each said last. Forks, ends and joins of one step count together, in that order: paths
+ * that open in the step of a join have the factor 1.
+ *
+ * It is said here of an answer alone in its engine; there, rows of other answers keep the counting
+ * up. */
 #include <string.h>
 
 #include "reason/live_internal.h"
