@@ -144,6 +144,7 @@ static cop_status create_parts(cop_live *live) {
         COP_TRY(create_record(live, &live->records[i]));
     if (cop__live_forks(live))
         COP_TRY(create_dialect(live));
+    COP_TRY(cop__live_penalty_create(live));
     return o->rule ? cop__live_rule_create(live) : COP_OK;
 }
 
@@ -365,7 +366,9 @@ void cop__live_begin_sample(cop_live *live, uint32_t sample, cop_branch branch) 
                                 .call = record->call,
                                 .text = record->text,
                                 .items = record->items,
-                                .ring = record->ring};
+                                .ring = record->ring,
+                                .seen = record->seen};
+    cop__live_penalty_begin(live, record);
     if (record->ring)
         cop_confidence_init(&record->confidence, record->ring, o->prune.window);
     if (o->dialect)

@@ -11,9 +11,9 @@
  * A KV pool that is full changes nothing in what is said (engine.h: cop_pressure), but for branches
  * that PRUNE_LOWEST ends: the one that the rule gives up, else the path, or where nothing forks the
  * sample, of the lowest mean log-probability, never the last of its block or problem. What hangs on
- * which branch is faster (one budget of several branches, a quorum, a first finisher) may come out
- * otherwise. Under a rule no branch begins anew, for the rule cannot forget: such a run may need
- * more than its longest view.
+ * which branch is faster (one budget of several branches, a quorum, a first finisher, a shared
+ * penalty) may come out otherwise. Under a rule, which cannot forget, and under a shared penalty no
+ * branch begins anew: such a run may need more than its longest view.
  */
 #pragma once
 
