@@ -27,17 +27,24 @@ void cop__engine_release(cop_engine *engine, cop_branch id) {
     }
 }
 
+static uint64_t longer(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+void cop__engine_lengthen(cop_branch_record *branch, const cop_branch_record *child) {
+    branch->thread_tokens =
+        longer(branch->thread_tokens, child->parent_thread + child->thread_tokens);
+    branch->critical_tokens =
+        longer(branch->critical_tokens, child->parent_critical + child->critical_tokens);
+    branch->chain_tokens = longer(branch->chain_tokens, child->parent_chain + child->chain_tokens);
+}
+
 /* The longest path into a branch now runs through its slowest child. */
 static void add_longest_child(const cop_engine *engine, cop_branch_record *branch) {
-    uint64_t thread = 0, critical = 0;
     for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
-         id = engine->branches[id].next_sibling) {
-        const cop_branch_record *child = &engine->branches[id];
-        thread = child->thread_tokens > thread ? child->thread_tokens : thread;
-        critical = child->critical_tokens > critical ? child->critical_tokens : critical;
-    }
-    branch->thread_tokens += thread;
-    branch->critical_tokens += critical;
+         id = engine->branches[id].next_sibling)
+        if (!branch->beside || cop__engine_awaits(branch, id))
+            cop__engine_lengthen(branch, &engine->branches[id]);
 }
 
 /* The same for a branch that ends while blocks below it are open, innermost first. */
@@ -92,34 +99,38 @@ bool cop__engine_strip(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
     cop_branch_record *parent = &engine->branches[branch->parent];
     cop_node node;
-    /* A spawned child began at position 0 with an empty view. */
-    const bool spawned = branch->spawned;
-    cop_node above = spawned ? cop_kv_root(engine->kv) : parent->node;
-    if (cop_kv_open(engine->kv, above, &node) != COP_OK)
+    if (cop_kv_open(engine->kv, branch->begin, &node) != COP_OK)
         return false;
     if (branch->state == COP_BRANCH_ENDED)
         parent->n_children_live++;
     drop_below(engine, id);
+    cop__engine_drop_heir(engine, branch);
     cop_kv_release(engine->kv, branch->node);
     branch->node = node;
     branch->state = COP_BRANCH_LIVE;
     branch->end = COP_END_DONE;
-    branch->from_parent = !spawned;
+    branch->from_parent = !branch->spawned;
+    branch->n_beside = 0;
+    branch->beside = false;
+    branch->awaits = COP_BRANCH_NONE;
     branch->n_spans = branch->n_pending = branch->n_fed = branch->fed_tokens = 0;
     branch->ran_tokens = 0;
     branch->fed_whole = true;
     branch->again.n = 0;
-    branch->next_position = spawned ? 0 : parent->next_position;
-    branch->generated = branch->below = branch->thread_tokens = branch->critical_tokens = 0;
+    branch->next_position = branch->begin_position;
+    branch->generated = branch->below = 0;
+    branch->thread_tokens = branch->critical_tokens = branch->chain_tokens = 0;
     return true;
 }
 
 static void end_problem(cop_engine *engine, cop_problem *problem, const cop_branch_record *root) {
     problem->result.tokens_longest_thread = root->thread_tokens;
     problem->result.tokens_critical_path = root->critical_tokens;
+    problem->result.tokens_critical_path_async = root->chain_tokens;
     problem->result.end_ns = cop_clock_ns() - engine->begin_ns;
     engine->metrics->tokens_longest_thread += root->thread_tokens;
     engine->metrics->tokens_critical_path += root->critical_tokens;
+    engine->metrics->tokens_critical_path_async += root->chain_tokens;
     problem->ended = true;
     /* What was still to run for others of this problem has no reader any more, and its ids are the
      * driver's, which may take up another problem now. */
@@ -142,6 +153,7 @@ static cop_status end_branch(cop_engine *engine, cop_branch id, cop_branch_end h
         COP_TRY(cop__engine_unpark(engine, id));
     cop__engine_settle(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
+    cop__engine_drop_heir(engine, branch);
     branch->end = how;
     branch->from_parent = false;
     cop__engine_leave_plan(engine, branch);
@@ -170,7 +182,8 @@ static cop_status end_branch(cop_engine *engine, cop_branch id, cop_branch_end h
         branch->n_pending = branch->n_spans = 0;
     }
     cop_branch_record *parent = &engine->branches[parent_id];
-    if (--parent->n_children_live > 0)
+    parent->n_children_live--;
+    if (!cop__engine_wakes(parent, id))
         return COP_OK;
     return problem->driver->joined(problem->driver, engine, parent_id);
 }
