@@ -9,10 +9,9 @@
 static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
     static const char *const words[][2] = {
         {"\"stitch\"", "\"shared\""},
-        {"\"stitch\"", "\"async\""},
         {"\"equal_start_max\"", "\"block_relative\""},
         {"\"equal_start_max\"", "\"disjoint\""},
-        {"\"equal_start_max\"", "\"predicted_gap\""},
+        {"\"equal_start_max\"", "\"predicted_gap\""}, /* is for async */
         {"\"nested\": true", "\"nested\": true, \"trigger\": {\"on\": \"end_of_text\"}"},
         {"\"nested\": true", "\"nested\": true, \"paths_from\": \"message\""},
         {"\"nested\": true",

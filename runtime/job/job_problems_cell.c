@@ -147,7 +147,7 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u prompts", set->count);
     COP_TRY(encode_all(job, set, out->dialect->prompt, method->ask_paths, out, &out->prompts,
                        out->prompt_end, &out->longest_prompt));
-    if (out->dialect->join == COP_JOIN_MESSAGE)
+    if (cop_dialect_spawns(out->dialect))
         COP_TRY(encode_all(job, set, out->dialect->spawn_prompt, method->ask_paths, out,
                            &out->spawns, out->spawn_end, &out->longest_spawn));
     if (out->dialect->join != COP_JOIN_NONE)
@@ -232,7 +232,8 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
     if (prompt_rows > PROMPT_ROWS_LIMIT)
         prompt_rows = PROMPT_ROWS_LIMIT;
     /* Joins by text compute again what the paths hold still, or what a reply says. */
-    bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
+    bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE ||
+                 dialect->join == COP_JOIN_ASYNC;
     cell->positions = (uint32_t)positions;
     /* A store that must give up what it was filled with would be neither cold nor warm. */
     uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;

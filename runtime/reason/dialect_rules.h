@@ -24,16 +24,16 @@ typedef enum cop_join_rule {
     COP_JOIN_MESSAGE,   /* children run in contexts of their own; their replies are fed to the
                            parent as new text (APR, arXiv 2504.15466, section 3) */
     COP_JOIN_SHARED,    /* everyone sees everyone's tokens, live (Hogwild!): not run here */
-    COP_JOIN_ASYNC,     /* the parent goes on and joins one path at a time: not run here */
+    COP_JOIN_ASYNC,     /* the parent goes on and joins one path at a time: cop_async says how */
 } cop_join_rule;
 
 typedef enum cop_position_rule {
     COP_POSITIONS_NEXT,            /* ordinary: the next position of the branch's own view */
     COP_POSITIONS_EQUAL_START_MAX, /* all paths start where the parent stands; after the join: 1 +
                                       max */
-    COP_POSITIONS_BLOCK_RELATIVE,  /* these three are not run here */
+    COP_POSITIONS_BLOCK_RELATIVE,  /* these two are not run here */
     COP_POSITIONS_DISJOINT,
-    COP_POSITIONS_PREDICTED_GAP,
+    COP_POSITIONS_PREDICTED_GAP, /* async: the parent goes on behind a gap that its tag predicts */
 } cop_position_rule;
 
 typedef enum cop_reuse { COP_REUSE_NONE, COP_REUSE_LONGEST_PREFIX } cop_reuse; /* reprefill only */
@@ -106,6 +106,28 @@ typedef struct cop_tag {
     uint32_t bytes;
 } cop_tag;
 
+typedef enum cop_insert {                     /* what a join of the kind `async` gives the parent */
+                          COP_INSERT_MESSAGE, /* what the path returns, as new text */
+                          COP_INSERT_REPREFILL, /* its text, computed again */
+                          COP_INSERT_STITCH,    /* its keys and values */
+} cop_insert;
+
+/* COP_JOIN_ASYNC: tags are found in the parent's text as expressions, whose groups `n`, `item` and
+ * `tokens` are a path's id, its task and its predicted length. */
+typedef struct cop_async {
+    cop_pattern *fork, *join; /* join NULL: there is none */
+    cop_tag sync;             /* waits for all */
+    bool spawn;               /* paths begin with an empty view, else with the parent's */
+    cop_insert insert;
+    uint32_t capacity;      /* paths that run at once; 0: any number */
+    bool queues;            /* a path beyond it begins later; else its fork is refused */
+    bool error_ends_run;    /* an id that is unknown at a join, or repeated at a fork */
+    const char *error_text; /* given then; NULL: nothing */
+    const char *no_reply;   /* message: of a path that returned nothing */
+    bool end_awaits;        /* at the parent's end of text: all paths, else they are cancelled */
+    uint32_t gap_unit;      /* positions that one of `tokens` stands for */
+} cop_async;
+
 typedef struct cop_dialect {
     const char *name,
         *source; /* source: the paper or repository path that the data is taken from */
@@ -172,4 +194,5 @@ typedef struct cop_dialect {
     double quorum_ratio;         /* of the block's paths, rounded up; 0: join_policy's */
     cop_tag single_tokens[COP_SINGLE_TOKENS_MAX]; /* each must be one token of the model */
     uint32_t n_single_tokens;
+    cop_async async;
 } cop_dialect;

@@ -58,9 +58,10 @@ typedef enum cop_live_event_kind {
 typedef struct cop_live_event {
     cop_live_event_kind kind;
     uint32_t sample;
-    const char *path; /* "" for the sample's own thread, "2", "2.1" below; borrowed */
-    uint32_t block;   /* FORK, END: which of the sample's blocks, from 0 */
-    const char *text; /* TEXT */
+    const char *path;   /* "" for the sample's own thread, "2", "2.1" below; borrowed */
+    uint32_t block;     /* FORK, END: which of the sample's blocks, from 0 */
+    const char *joined; /* JOIN: the path that was joined; NULL: the whole block */
+    const char *text;   /* TEXT */
     size_t bytes;
     bool forced;   /* TEXT: given, not generated */
     bool success;  /* END: it said the dialect's `success` */

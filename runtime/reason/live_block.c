@@ -222,6 +222,10 @@ cop_status cop__live_drop_path(cop_live *live, cop_engine *engine, cop_live_reco
                                cop_stop stop) {
     mark_ended(live, record, stop);
     record->dropped = true;
+    if (cop__live_is_async(live))
+        COP_TRY(cop__live_async_ended(live, engine, record));
+    if (record->branch == COP_BRANCH_NONE) /* it never began */
+        return COP_OK;
     return cop_engine_end(engine, record->branch,
                           stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
 }
@@ -293,5 +297,7 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
     parent->n_finished += record->counted;
     if (parent->quorum && parent->n_finished >= parent->quorum)
         COP_TRY(cancel_siblings(live, engine, parent, record));
+    if (cop__live_is_async(live))
+        COP_TRY(cop__live_async_ended(live, engine, record));
     return cop__live_end_kept(live, engine, record);
 }
