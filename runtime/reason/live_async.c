@@ -169,26 +169,22 @@ static cop_status encode_header(cop_live *live, const cop_live_record *record) {
                          item.bytes);
 }
 
-/* What the path begins with is its text already; it is fed. */
-static cop_status feed_header(cop_live *live, cop_engine *engine, cop_live_record *record) {
+/* The path's branch is open: it is given what it begins with. */
+static cop_status begin_path(cop_live *live, cop_engine *engine, cop_live_record *record) {
     const cop_live_options *o = &live->options;
     const bool spawn = o->dialect->async.spawn;
     record->async.state = COP_ASYNC_RUNNING;
-    cop_engine_set_data(engine, record->branch, (uint32_t)(record - live->records));
-    cop__live_expect(live, engine, record, record->n_ids + (spawn ? o->n_spawn : 0));
-    if (spawn)
-        COP_TRY(cop_engine_feed(engine, record->branch, o->spawn, o->n_spawn, COP_FEED_SPAWN));
-    return cop_engine_feed(engine, record->branch, record->ids, record->n_ids, COP_FEED_HEADER);
-}
-
-static cop_status give_header(cop_live *live, cop_live_record *record) {
     COP_TRY(encode_header(live, record));
     cop__live_hear(live, COP_LIVE_FORK, record);
     COP_TRY(cop__live_append(live, record, live->scratch.data, (uint32_t)live->scratch.count,
                              COP_LIVE_GIVEN));
     record->n_header = record->turn_ids = record->n_ids;
     record->header_bytes = record->turn_begin = record->bytes;
-    return COP_OK;
+    cop_engine_set_data(engine, record->branch, (uint32_t)(record - live->records));
+    cop__live_expect(live, engine, record, record->n_ids + (spawn ? o->n_spawn : 0));
+    if (spawn)
+        COP_TRY(cop_engine_feed(engine, record->branch, o->spawn, o->n_spawn, COP_FEED_SPAWN));
+    return cop_engine_feed(engine, record->branch, record->ids, record->n_ids, COP_FEED_HEADER);
 }
 
 cop_status cop__live_async_restart(cop_live *live, cop_engine *engine, uint32_t number) {
@@ -197,8 +193,7 @@ cop_status cop__live_async_restart(cop_live *live, cop_engine *engine, uint32_t 
     cop__live_begin_path(live, number, &live->records[record->parent], record->path[0] - 1,
                          record->block);
     record->async = (cop_live_async){.id = kept.id, .item = kept.item};
-    COP_TRY(give_header(live, record));
-    return feed_header(live, engine, record);
+    return begin_path(live, engine, record);
 }
 
 static cop_status open_path(cop_live *live, cop_engine *engine, cop_live_record *parent) {
@@ -221,7 +216,6 @@ static cop_status open_path(cop_live *live, cop_engine *engine, cop_live_record 
         .state = COP_ASYNC_QUEUED, .id = parent->async.found_id, .item = parent->async.found_item};
     parent->n_forks++;
     live->samples[parent->sample].forks++;
-    COP_TRY(give_header(live, record));
     if (a->capacity && running >= a->capacity)
         return COP_OK; /* it begins when another one has ended */
     if (live->options.dialect->positions == COP_POSITIONS_PREDICTED_GAP)
@@ -233,7 +227,7 @@ static cop_status open_path(cop_live *live, cop_engine *engine, cop_live_record 
         parent->async.node_ids = parent->n_ids;
         cop__live_expect(live, engine, parent, 0);
     }
-    return feed_header(live, engine, record);
+    return begin_path(live, engine, record);
 }
 
 /* An id that is unknown or repeated: what the dialect does then. */
@@ -304,7 +298,7 @@ static cop_status begin_queued(cop_live *live, cop_engine *engine, cop_live_reco
         if (!is_path_of(live, parent, i) || record->async.state != COP_ASYNC_QUEUED)
             continue;
         COP_TRY(cop_engine_spawn_beside(engine, parent->branch, &record->branch));
-        COP_TRY(feed_header(live, engine, record));
+        COP_TRY(begin_path(live, engine, record));
         return parent->async.awaits == i + 1
                    ? cop_engine_wait(engine, parent->branch, record->branch, &ready)
                    : COP_OK;

@@ -203,7 +203,8 @@ static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
     if (stop == COP_STOP_CANCELLED || stop == COP_STOP_CONFIDENCE)
         sample->paths_cancelled++;
     cop__live_rule_ended(live, record, stop);
-    cop__live_hear(live, COP_LIVE_END, record);
+    if (record->branch != COP_BRANCH_NONE) /* nobody has heard of one that never began */
+        cop__live_hear(live, COP_LIVE_END, record);
 }
 
 /* The dialect's closing tag, which the path did not say. */

@@ -106,7 +106,7 @@ static void close_children(cop_live_tracer *tracer, traced_path *path) {
         if (child->parent != self || child->joined)
             continue;
         end_path(tracer, child);
-        if (join_of(tracer) == COP_JOIN_ASYNC) /* nobody waited for it */
+        if (join_of(tracer) == COP_JOIN_ASYNC) /* no wait for it was told of */
             continue;
         cop_trace_join(&tracer->trace, path->branch, child->branch, 0);
         child->joined = true;
