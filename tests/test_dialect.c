@@ -391,7 +391,7 @@ static const struct shipped {
                {"countdown-sequential", COP_JOIN_NONE, NULL},
                {"countdown-stitch", COP_JOIN_STITCH, NULL},
                {"groupthink", COP_JOIN_SHARED, "positions"},
-               {"hogwild", COP_JOIN_SHARED, "256 tokens"},
+               {"hogwild", COP_JOIN_SHARED, NULL},
                {"multiverse", COP_JOIN_STITCH, NULL},
                {"multiverse-engine", COP_JOIN_STITCH, NULL},
                {"multiverse-training", COP_JOIN_STITCH, "share a position"},

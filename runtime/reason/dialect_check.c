@@ -196,6 +196,9 @@ static cop_status check_message(const cop_json *root, const cop_dialect *d) {
 }
 
 static cop_status check_forking(const cop_json *root, const cop_dialect *dialect) {
+    COP_TRY(cop__dialect_check_shared(root, dialect));
+    if (dialect->shared.n_workers) /* it has no tags, and what follows is about them */
+        return COP_OK;
     COP_TRY(check_implied(root, dialect));
     COP_TRY(check_trigger(root, dialect));
     COP_TRY(check_limits(root, dialect));
@@ -228,6 +231,15 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
         return cop__dialect_check_async(root, dialect);
     if (cop_json_has(root, "async"))
         return cop_json_fail(root, "async", "is for \"join\": \"async\" only; leave it out");
+    if (dialect->join != COP_JOIN_SHARED &&
+        (cop_json_has(root, "shared") || dialect->positions == COP_POSITIONS_BLOCK_RELATIVE))
+        return cop_json_fail(root, cop_json_has(root, "shared") ? "shared" : "positions",
+                             "is for \"join\": \"shared\" only; leave it out");
+    if (cop_json_has(root, "inject_every") && !dialect->shared.n_workers)
+        return cop_json_fail(root, "inject_every", "is for \"shared.workers\"; leave it out");
+    if ((dialect->trigger == COP_TRIGGER_PROMPT_END) != (dialect->shared.n_workers > 0))
+        return cop_json_fail(root, "trigger.on",
+                             "is \"prompt_end\" exactly where there are \"shared.workers\"");
     return dialect->join == COP_JOIN_NONE ? check_sequential(root, dialect)
                                           : check_forking(root, dialect);
 }
@@ -246,12 +258,10 @@ static bool asks_for_penalty(const cop_json *root) {
 }
 
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
-    static const char *const keys[] = {"replace_on_stop", "remove_call_at_join", "inject_every",
-                                       "pad_to",          "segment_embedding",   "start_offset"};
-    if (d->join == COP_JOIN_SHARED)
-        return "join";
+    static const char *const keys[] = {"replace_on_stop", "remove_call_at_join", "pad_to",
+                                       "segment_embedding", "start_offset"};
     const bool gap = d->positions == COP_POSITIONS_PREDICTED_GAP && d->join == COP_JOIN_ASYNC;
-    if (d->positions > COP_POSITIONS_EQUAL_START_MAX && !gap)
+    if (d->positions > COP_POSITIONS_BLOCK_RELATIVE && !gap)
         return "positions";
     if (d->trigger == COP_TRIGGER_END_OF_TEXT)
         return "trigger.on";

@@ -66,6 +66,7 @@ static const struct {
       "stage_sampling",
       "join_policy",
       "single_tokens",
+      "shared",
       "replace_on_stop",
       "remove_call_at_join",
       "inject_every",
@@ -91,6 +92,10 @@ static const struct {
     {"async",
      {"fork", "join", "sync", "view", "insert", "capacity", "over_capacity", "error", "error_text",
       "no_reply", "at_end", "gap_unit"}},
+    {"shared",
+     {"others_header", "own_header", "workers", "step_token", "step_end", "finished", "forbidden",
+      "forbid_ends", "joined_tail", "finish_tokens"}},
+    {"shared.workers[]", {"begin", "step_begin"}},
 };
 
 const char *const *cop_dialect_keys(const char *object) {
@@ -287,6 +292,7 @@ cop_status cop__dialect_load(cop_dialect_file *file) {
     COP_TRY(load_tags(root, dialect));
     COP_TRY(cop__dialect_load_more(root, dialect));
     COP_TRY(cop__dialect_load_async(root, dialect));
+    COP_TRY(cop__dialect_load_shared(root, dialect));
     const char *lacks = cop__dialect_lacks(root, dialect);
     if (lacks && !file->unsupported)
         return cop_json_fail(root, lacks,

@@ -36,6 +36,8 @@ uint32_t cop_dialect_calls(const cop_dialect *d) {
                   (d->charge == COP_CHARGE_ALL_TOKENS && !d->charge_each_step);
     if (d->join == COP_JOIN_NONE || shared)
         return 1;
+    if (d->shared.n_workers) /* steps end within pages, and all may be computed once more */
+        return 1 + 2 * d->shared.n_workers;
     return 1 + (d->paths ? d->paths : d->max_paths ? d->max_paths : USUAL_PATHS);
 }
 

@@ -20,7 +20,7 @@ void cop__engine_drop_heir(cop_engine *engine, cop_branch_record *branch) {
 
 static cop_status check_parent(const cop_branch_record *parent) {
     const bool lives = parent->state == COP_BRANCH_LIVE || parent->state == COP_BRANCH_WAITING;
-    if (!lives || (parent->first_child != COP_BRANCH_NONE && !parent->beside))
+    if (!lives || parent->shared || (parent->first_child != COP_BRANCH_NONE && !parent->beside))
         return COP_FAIL(COP_ERR_INTERNAL, "a child beside a branch that has ended or forked");
     return COP_OK;
 }
