@@ -102,8 +102,10 @@ typedef struct cop_branch_record {
     uint32_t data;             /* the driver's */
     cop_prefix entry;          /* of a filler (engine_prefix.c) */
     /* Longest paths ending here, since the branch began: tokens of its thread, all that were fed,
-     * generated ones. And those of its parent when it began. */
+     * generated ones. The same of those that ended in its place, and those of its parent when it
+     * began. */
     uint64_t thread_tokens, critical_tokens, chain_tokens;
+    uint64_t thread_before, critical_before, chain_before;
     uint64_t parent_thread, parent_critical, parent_chain;
 } cop_branch_record;
 
@@ -247,6 +249,11 @@ bool cop__engine_is_full(const cop_engine *engine);
 cop_status cop__engine_too_many(const cop_engine *engine);
 /* A new serial number, as of a branch that was opened just now. */
 void cop__engine_renumber(cop_engine *engine, cop_branch branch);
+/* A branch as it is when it is opened; in no list yet. */
+cop_branch_record cop__engine_blank(uint32_t problem, cop_branch parent, uint32_t serial,
+                                    cop_node node);
+/* Tells the timeline that the child has begun. */
+void cop__engine_say_begun(cop_engine *engine, cop_branch child);
 /* Takes everything from a branch that waits or has ended, as if it had just been forked. */
 bool cop__engine_strip(cop_engine *engine, cop_branch branch);
 /* Takes a root and all below it away: its problem has not begun yet. */
