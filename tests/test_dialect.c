@@ -383,7 +383,9 @@ static const struct shipped {
     cop_join_rule join;
     const char *reason; /* a word of why it is not supported; NULL: it is */
 } shipped[] = {{"apr", COP_JOIN_MESSAGE, "looks up"},
-               {"asyncthink", COP_JOIN_ASYNC, "one at a time"},
+               {"async-message", COP_JOIN_ASYNC, NULL},
+               {"async-stitch-gap", COP_JOIN_ASYNC, NULL},
+               {"asyncthink", COP_JOIN_ASYNC, "primary source"},
                {"countdown-message", COP_JOIN_MESSAGE, NULL},
                {"countdown-reprefill", COP_JOIN_REPREFILL, NULL},
                {"countdown-sequential", COP_JOIN_NONE, NULL},

@@ -8,9 +8,8 @@
  */
 static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
     static const char *const words[][2] = {
-        {"\"stitch\"", "\"async\""},
         {"\"equal_start_max\"", "\"disjoint\""},
-        {"\"equal_start_max\"", "\"predicted_gap\""},
+        {"\"equal_start_max\"", "\"predicted_gap\""}, /* is for async */
         {"\"nested\": true", "\"nested\": true, \"trigger\": {\"on\": \"end_of_text\"}"},
         {"\"nested\": true", "\"nested\": true, \"paths_from\": \"message\""},
         {"\"nested\": true",
@@ -118,6 +117,65 @@ static void test_contradictions_are_named(void) {
     }
 }
 
+/* A whole dialect whose parent goes on, and edits of it that contradict each other. */
+static const char beside[] =
+    "{\"name\": \"x\", \"source\": \"a test\", \"join\": \"async\", \"branch_prompt\": "
+    "\"<t>{item}\","
+    " \"join_prompt\": \"<r>{item}\", \"spawn_prompt\": \"{problem}\", \"tags\": {\"path\": "
+    "{\"open\": \"<p>\", \"close\": \"</p>\"}}, \"async\": {\"fork\": "
+    "\"<f(?<n>.)>(?<item>.)</f>\", \"join\": \"<j(?<n>.)>\", \"view\": \"empty\", \"insert\": "
+    "\"message\"}}";
+
+static const struct {
+    const char *find, *with, *message;
+} beside_edits[] = {
+    {"(?<item>.)", "(.)", "needs a group (?<item>..)"},
+    {"<j(?<n>.)>", "<j(.)>", "needs a group (?<n>..)"},
+    {"\"join\": \"<j(?<n>.)>\", ", "", "needs \"join\" or \"sync\""},
+    {"<f(?<n>.)>", "<f(?<n>.>", "is no regular expression"},
+    {"\"empty\"", "\"parent\"", "\"spawn_prompt\" goes with"},
+    {"\"empty\"", "\"none\"", "parent, empty"},
+    {"\"message\"}", "\"stitch\"}", "holds {item}, what the path returns, exactly where"},
+    {"<r>{item}", "{item}", "\"join_prompt\" must say something"},
+    {"<t>{item}", "{item}", "\"branch_prompt\" must say something"},
+    {"\"view\"", "\"over_capacity\": \"waits\", \"view\"", "\"waits\" needs \"capacity\""},
+    {"\"view\"", "\"capacity\": 0, \"view\"", "async.capacity"},
+    {"\"view\"", "\"eror\": 1, \"view\"", "async.eror"},
+    {"\"view\"", "\"error_text\": \"{n}\", \"view\"", "must say something, or be left out"},
+    {"\"join\": \"async\"", "\"join\": \"async\", \"positions\": \"predicted_gap\"",
+     "needs a group (?<tokens>..)"},
+    {"\"join\": \"async\"", "\"join\": \"async\", \"positions\": \"equal_start_max\"",
+     "must be \"next\" or \"predicted_gap\""},
+    {"\"join\": \"async\"", "\"join\": \"async\", \"nested\": true", "is for blocks"},
+    {"\"join\": \"async\"", "\"join\": \"async\", \"path_end\": \"ends_run_after_merge\"",
+     "is for blocks"},
+    {"\"join\": \"async\"", "\"join\": \"async\", \"budget\": {\"margin\": 3}",
+     "\"budget\" must be left out"},
+    {"\"path\": {", "\"join\": {\"open\": \"<x>\", \"close\": \"</x>\"}, \"path\": {",
+     "must hold \"path\" alone"},
+    {"\"tags\": {\"path\": {\"open\": \"<p>\", \"close\": \"</p>\"}}, ", "", "lacks \"path\""},
+    {"\"join\": \"async\"", "\"join\": \"reprefill\"", "is for \"join\": \"async\" only"},
+};
+
+static void test_what_a_parent_that_goes_on_cannot_mean(void) {
+    cop_dialect_file *file;
+    CHECK_OK(load_edited(beside, "a test", "a test", &file));
+    CHECK(cop_dialect_spawns(cop_dialect_of(file)));
+    cop_dialect_close(file);
+    for (size_t i = 0; i < sizeof beside_edits / sizeof beside_edits[0]; i++) {
+        CHECK_STATUS(load_edited(beside, beside_edits[i].find, beside_edits[i].with, &file),
+                     COP_ERR_CONFIG);
+        CHECK_MESSAGE(beside_edits[i].message);
+        CHECK(file == NULL);
+    }
+    CHECK_STATUS(load_edited(dialect_good, "\"nested\": true",
+                             "\"nested\": true, \"async\": {\"fork\": \"a\", \"view\": \"parent\", "
+                             "\"insert\": \"stitch\"}",
+                             &file),
+                 COP_ERR_CONFIG);
+    CHECK_MESSAGE("is for \"join\": \"async\" only");
+}
+
 /* Every key of the schema is the loader's, and every one of the loader's stands in the schema. */
 static void check_keys(const json_t *schema, const char *object) {
     const char *const *known = cop_dialect_keys(object);
@@ -175,9 +233,8 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
     const json_t *root = json_object_get(schema, "properties");
     check_keys(schema, "");
     static const char *const objects[] = {
-        "tags",          "reply",  "trigger",        "items",       "after_plan",  "after_path",
-        "joined_header", "budget", "stage_sampling", "join_policy", "inject_every",
-        "shared"};
+        "tags",          "reply",  "trigger",        "items",       "after_plan",   "after_path",
+        "joined_header", "budget", "stage_sampling", "join_policy", "inject_every", "shared"};
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
         const json_t *object = json_object_get(root, objects[i]);
         const char *const *known = cop_dialect_keys(objects[i]);
@@ -191,6 +248,7 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
     check_keys(json_object_get(definitions, "element"), "tags.*");
     check_keys(json_object_get(definitions, "conclusion"), "tags.join");
     check_keys(json_object_get(definitions, "stage"), "stage_sampling.*");
+    check_keys(json_object_get(definitions, "async"), "async");
     check_keys(json_object_get(definitions, "replacement"), "replace_on_stop[]");
     check_keys(json_object_get(definitions, "worker"), "shared.workers[]");
     CHECK(cop_dialect_keys("no such object") == NULL);
@@ -200,6 +258,7 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
 int main(void) {
     RUN(test_a_word_that_is_not_run_makes_a_file_unsupported);
     RUN(test_contradictions_are_named);
+    RUN(test_what_a_parent_that_goes_on_cannot_mean);
     RUN(test_the_schema_and_the_loader_know_the_same_keys);
     return check_report();
 }

@@ -97,7 +97,8 @@ static cop_status size_of_paths(cop__problem_cell *cell, cop_job_size *out) {
     if (prompt_rows > PROMPT_ROWS_LIMIT)
         prompt_rows = PROMPT_ROWS_LIMIT;
     /* Joins by text compute again what the paths hold still, or what a reply says. */
-    bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE;
+    bool again = dialect->join == COP_JOIN_REPREFILL || dialect->join == COP_JOIN_MESSAGE ||
+                 dialect->join == COP_JOIN_ASYNC;
     cell->positions = (uint32_t)positions;
     /* A store that must give up what it was filled with would be neither cold nor warm. */
     uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;

@@ -168,7 +168,7 @@ static cop_status encode_all(const cop_job *job, const cop_problem_set *set,
                               .before = &out->before,
                               .after = &out->after};
     COP_TRY(encode_prompts(&form, set, out));
-    if (out->dialect->join != COP_JOIN_MESSAGE)
+    if (!cop_dialect_spawns(out->dialect))
         return COP_OK;
     prompt_form spawn = form;
     spawn.before = spawn.after = &none; /* a child's context is none of a chat */

@@ -18,6 +18,7 @@ static double or_none(bool known, double value) {
     X(tokens, longest_thread, o->traced, o->trace.longest_thread, no_trace)                        \
     X(tokens, critical_path, o->traced, o->trace.critical_path, no_trace)                          \
     X(tokens, longest_generated, o->traced, o->trace.longest_generated, no_trace)                  \
+    X(tokens, critical_path_async, o->traced, o->trace.longest_generated, no_trace)                \
     X(tokens, position_critical, o->traced, o->trace.position_critical, no_trace)                  \
     X(tokens, longest_sequence, o->traced, o->trace.longest_sequence, no_trace)                    \
     X(tokens, longest_sequence_bos_eos, o->traced, o->trace.longest_sequence_bos_eos, no_trace)    \

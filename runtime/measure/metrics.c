@@ -48,6 +48,7 @@ void cop_metrics_add(cop_metrics *a, const cop_metrics *b) {
     a->tokens_forced += b->tokens_forced;
     a->tokens_longest_thread += b->tokens_longest_thread;
     a->tokens_critical_path += b->tokens_critical_path;
+    a->tokens_critical_path_async += b->tokens_critical_path_async;
     a->tokens_reprefilled += b->tokens_reprefilled;
     a->tokens_reused += b->tokens_reused;
     a->tokens_prefix_reused += b->tokens_prefix_reused;

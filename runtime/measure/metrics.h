@@ -50,6 +50,9 @@ typedef struct cop_metrics {
     /* Longest chain of tokens fed before the last one could be: prompt, generated, forced and
      * re-prefilled tokens of the slowest path through the tree. */
     uint64_t tokens_critical_path;
+    /* The longest chain of generated tokens alone: a fork starts a branch where its parent stands,
+     * a join waits for that one branch. */
+    uint64_t tokens_critical_path_async;
     uint64_t tokens_reprefilled;   /* computed again at joins */
     uint64_t tokens_reused;        /* whose KV a join with reuse kept */
     uint64_t tokens_prefix_reused; /* of tokens_prompt: their KV was found in the prefix store */

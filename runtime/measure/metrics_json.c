@@ -80,6 +80,7 @@ static json_t *tokens_group(const cop_metrics *m, int *failed) {
     *failed |= set_count(group, "forced", m->tokens_forced);
     *failed |= set_count(group, "longest_thread", m->tokens_longest_thread);
     *failed |= set_count(group, "critical_path", m->tokens_critical_path);
+    *failed |= set_count(group, "critical_path_async", m->tokens_critical_path_async);
     *failed |= set_count(group, "reprefilled", m->tokens_reprefilled);
     *failed |= set_count(group, "reused", m->tokens_reused);
     *failed |= set_count(group, "prefix_reused", m->tokens_prefix_reused);

@@ -63,6 +63,9 @@ const char *cop_join_rule_name(cop_join_rule rule); /* "none", "reprefill", "sti
 cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, const char *problem,
                             size_t bytes, uint32_t paths, cop_buffer *out);
 
+/* Whether paths begin with a context of their own: `spawn_prompt`. */
+bool cop_dialect_spawns(const cop_dialect *dialect);
+
 /* How many times its budget a run's branches may hold together: 1 where they share it; else as many
  * as a block has paths, or 8 where that is open, and the parent. */
 uint32_t cop_dialect_calls(const cop_dialect *dialect);

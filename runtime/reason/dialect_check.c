@@ -249,6 +249,10 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
     if (dialect->reuse != COP_REUSE_NONE && dialect->join != COP_JOIN_REPREFILL)
         return cop_json_fail(root, "reuse", "is for \"join\": \"reprefill\" only; leave it out");
     COP_TRY(check_tags(root, dialect));
+    if (dialect->join == COP_JOIN_ASYNC)
+        return cop__dialect_check_async(root, dialect);
+    if (cop_json_has(root, "async"))
+        return cop_json_fail(root, "async", "is for \"join\": \"async\" only; leave it out");
     if (dialect->join != COP_JOIN_SHARED &&
         (cop_json_has(root, "shared") || dialect->positions == COP_POSITIONS_BLOCK_RELATIVE))
         return cop_json_fail(root, cop_json_has(root, "shared") ? "shared" : "positions",
@@ -265,9 +269,8 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
     static const char *const keys[] = {"replace_on_stop", "remove_call_at_join", "pad_to",
                                        "segment_embedding", "start_offset"};
-    if (d->join == COP_JOIN_ASYNC)
-        return "join";
-    if (d->positions > COP_POSITIONS_BLOCK_RELATIVE)
+    const bool gap = d->positions == COP_POSITIONS_PREDICTED_GAP && d->join == COP_JOIN_ASYNC;
+    if (d->positions > COP_POSITIONS_BLOCK_RELATIVE && !gap)
         return "positions";
     if (d->trigger == COP_TRIGGER_END_OF_TEXT)
         return "trigger.on";

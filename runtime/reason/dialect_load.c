@@ -73,7 +73,8 @@ static const struct {
       "inject_every",
       "pad_to",
       "segment_embedding",
-      "start_offset"}},
+      "start_offset",
+      "async"}},
     {"tags", {"root", "block", "plan", "item", "path", "join"}},
     {"tags.*", {"open", "close"}},
     {"tags.join", {"open", "close", "outside"}},
@@ -89,6 +90,9 @@ static const struct {
     {"join_policy", {"quorum", "quorum_ratio", "success_only", "deadline_tokens", "losers"}},
     {"replace_on_stop[]", {"text", "by"}},
     {"inject_every", {"tokens", "text"}},
+    {"async",
+     {"fork", "join", "sync", "view", "insert", "capacity", "over_capacity", "error", "error_text",
+      "no_reply", "at_end", "gap_unit"}},
     {"shared",
      {"others_header", "own_header", "workers", "step_token", "step_end", "finished", "forbidden",
       "forbid_ends", "joined_tail", "finish_tokens"}},
@@ -288,6 +292,7 @@ cop_status cop__dialect_load(cop_dialect_file *file) {
     COP_TRY(load_limits(root, dialect));
     COP_TRY(load_tags(root, dialect));
     COP_TRY(cop__dialect_load_more(root, dialect));
+    COP_TRY(cop__dialect_load_async(root, dialect));
     COP_TRY(cop__dialect_load_shared(root, dialect));
     const char *lacks = cop__dialect_lacks(root, dialect);
     if (lacks && !file->unsupported)

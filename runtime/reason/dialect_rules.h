@@ -24,7 +24,7 @@ typedef enum cop_join_rule {
     COP_JOIN_MESSAGE,   /* children run in contexts of their own; their replies are fed to the
                            parent as new text (APR, arXiv 2504.15466, section 3) */
     COP_JOIN_SHARED,    /* paths see each other's tokens, live (Hogwild!, arXiv 2504.06261) */
-    COP_JOIN_ASYNC,     /* the parent goes on and joins one path at a time: not run here */
+    COP_JOIN_ASYNC,     /* the parent goes on and joins one path at a time: cop_async says how */
 } cop_join_rule;
 
 typedef enum cop_position_rule {
@@ -32,8 +32,8 @@ typedef enum cop_position_rule {
     COP_POSITIONS_EQUAL_START_MAX, /* all paths start where the parent stands; after the join: 1 +
                                       max */
     COP_POSITIONS_BLOCK_RELATIVE,  /* shared: each part of a view stands where that view has it */
-    COP_POSITIONS_DISJOINT,        /* these two are not run here */
-    COP_POSITIONS_PREDICTED_GAP,
+    COP_POSITIONS_DISJOINT,        /* not run here */
+    COP_POSITIONS_PREDICTED_GAP, /* async: the parent goes on behind a gap that its tag predicts */
 } cop_position_rule;
 
 typedef enum cop_reuse { COP_REUSE_NONE, COP_REUSE_LONGEST_PREFIX } cop_reuse; /* reprefill only */
@@ -109,6 +109,28 @@ typedef struct cop_tag {
     const char *text; /* "" where the dialect has none */
     uint32_t bytes;
 } cop_tag;
+
+typedef enum cop_insert {                     /* what a join of the kind `async` gives the parent */
+                          COP_INSERT_MESSAGE, /* what the path returns, as new text */
+                          COP_INSERT_REPREFILL, /* its text, computed again */
+                          COP_INSERT_STITCH,    /* its keys and values */
+} cop_insert;
+
+/* COP_JOIN_ASYNC: tags are found in the parent's text as expressions, whose groups `n`, `item` and
+ * `tokens` are a path's id, its task and its predicted length. */
+typedef struct cop_async {
+    cop_pattern *fork, *join; /* join NULL: there is none */
+    cop_tag sync;             /* waits for all */
+    bool spawn;               /* paths begin with an empty view, else with the parent's */
+    cop_insert insert;
+    uint32_t capacity;      /* paths that run at once; 0: any number */
+    bool queues;            /* a path beyond it begins later; else its fork is refused */
+    bool error_ends_run;    /* an id that is unknown at a join, or repeated at a fork */
+    const char *error_text; /* given then; NULL: nothing */
+    const char *no_reply;   /* message: of a path that returned nothing */
+    bool end_awaits;        /* at the parent's end of text: all paths, else they are cancelled */
+    uint32_t gap_unit;      /* positions that one of `tokens` stands for */
+} cop_async;
 
 typedef struct cop_shared_worker {
     const char *begin;      /* what it is given first */
@@ -202,5 +224,6 @@ typedef struct cop_dialect {
     double quorum_ratio;         /* of the block's paths, rounded up; 0: join_policy's */
     cop_tag single_tokens[COP_SINGLE_TOKENS_MAX]; /* each must be one token of the model */
     uint32_t n_single_tokens;
+    cop_async async;
     cop_shared_rules shared;
 } cop_dialect;

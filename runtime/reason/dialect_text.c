@@ -26,6 +26,10 @@ cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, con
     return COP_OK;
 }
 
+bool cop_dialect_spawns(const cop_dialect *d) {
+    return d->join == COP_JOIN_MESSAGE || (d->join == COP_JOIN_ASYNC && d->async.spawn);
+}
+
 uint32_t cop_dialect_calls(const cop_dialect *d) {
     enum { USUAL_PATHS = 8 };
     bool shared = d->charge == COP_CHARGE_GENERATED ||

@@ -101,7 +101,8 @@ static cop_status check_dialect(const cop_live *live) {
 static cop_status create_dialect(cop_live *live) {
     const cop_live_options *o = &live->options;
     const cop_dialect *d = o->dialect;
-    bool replies = d->join == COP_JOIN_MESSAGE; /* of any length that a path can have */
+    bool replies = d->join == COP_JOIN_MESSAGE ||
+                   d->join == COP_JOIN_ASYNC; /* of any length that a path can have */
     live->encode_bytes = replies && live->max_bytes > COP_LIVE_ENCODE_BYTES ? live->max_bytes
                                                                             : COP_LIVE_ENCODE_BYTES;
     COP_TRY(cop_encoder_create(o->tokenizer, live->encode_bytes, &live->encoder));
@@ -144,6 +145,7 @@ static cop_status create_parts(cop_live *live) {
         COP_TRY(create_record(live, &live->records[i]));
     if (cop__live_forks(live))
         COP_TRY(create_dialect(live));
+    COP_TRY(cop__live_async_create(live));
     COP_TRY(cop__live_penalty_create(live));
     return o->rule ? cop__live_rule_create(live) : COP_OK;
 }
@@ -153,7 +155,7 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
     cop_live_options *o = &live->options;
     if (n_prompt == 0)
         return COP_FAIL(COP_ERR_USAGE, "the prompt is empty: give at least one token");
-    if (cop__live_forks(live) && o->dialect->join == COP_JOIN_MESSAGE && n_spawn == 0)
+    if (cop__live_forks(live) && cop_dialect_spawns(o->dialect) && n_spawn == 0)
         return COP_FAIL(COP_ERR_USAGE, "dialect %s spawns: its spawn_prompt is needed",
                         o->dialect->name);
     o->prompt = prompt;
@@ -299,6 +301,8 @@ void cop__live_hear(const cop_live *live, cop_live_event_kind kind, cop_live_rec
         event.text = "";
     if (kind == COP_LIVE_END)
         event.success = cop__live_says_success(live, record);
+    if (kind == COP_LIVE_JOIN)
+        event.joined = live->joining;
     if (kind == COP_LIVE_STOP)
         event.stop = live->samples[record->sample].stop;
     live->options.listener(live->options.listener_context, &event);
@@ -415,6 +419,9 @@ cop_status cop__live_end_sample(cop_live *live, cop_engine *engine, uint32_t sam
                                 cop_stop stop) {
     cop_live_record *record = &live->records[sample];
     live->samples[sample].stop = stop;
+    if (cop__live_is_async(live))
+        COP_TRY(cop__live_async_cancel(live, engine, record,
+                                       stop == COP_STOP_LENGTH ? stop : COP_STOP_CANCELLED));
     /* Of the paths that were open, the limit ended all alike; anything else cancelled them. */
     cop__live_mark_below(live, record,
                          stop == COP_STOP_LENGTH ? COP_STOP_LENGTH : COP_STOP_CANCELLED);

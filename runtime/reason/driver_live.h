@@ -64,7 +64,8 @@ typedef struct cop_live_event {
     /* FORK: the tokens of a prompt that is all it sees; 0: it stands on its parent, or begins as
      * its dialect says. */
     uint32_t own_prompt;
-    const char *text; /* TEXT */
+    const char *joined; /* JOIN: the path that was joined; NULL: the whole block */
+    const char *text;   /* TEXT */
     size_t bytes;
     bool forced;   /* TEXT: given, not generated */
     bool success;  /* END: it said the dialect's `success` */

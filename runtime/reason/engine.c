@@ -229,6 +229,16 @@ void cop__engine_list_remove(cop_engine *engine, cop_branch id) {
         branch->older;
 }
 
+/* Right behind `before`. */
+void cop__engine_list_insert(cop_engine *engine, cop_branch id, cop_branch before) {
+    cop_branch_record *branch = &engine->branches[id];
+    branch->older = before;
+    branch->newer = engine->branches[before].newer;
+    engine->branches[before].newer = id;
+    *(branch->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[branch->newer].older) =
+        id;
+}
+
 /* `with`, which stands in no list, takes the place of `old`. */
 void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch with) {
     cop_branch_record *to = &engine->branches[with];
@@ -246,6 +256,9 @@ cop_branch_record cop__engine_blank(uint32_t problem, cop_branch parent, uint32_
                                .serial = serial,
                                .node = node,
                                .view = COP_NODE_NONE,
+                               .heir = COP_BRANCH_NONE,
+                               .awaits = COP_BRANCH_NONE,
+                               .begin = COP_NODE_NONE,
                                .slot = UINT32_MAX,
                                .row = COP_ROW_NONE,
                                .last_row = COP_ROW_NONE,
@@ -263,6 +276,7 @@ cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_bran
     cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *branch = &engine->branches[id];
     *branch = cop__engine_blank(problem, parent, engine->next_serial++, node);
+    branch->begin = view;
     cop__engine_list_append(engine, id);
     engine->metrics->branches++;
     *out = id;
@@ -320,6 +334,7 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
         return COP_OK;
     }
     cop__engine_take_back(engine, branch);
+    branch->flight = 0; /* what ran ahead was confirmed, and is not its last token any more */
     branch->again.n = 0;
     if (branch->n_spans == COP_SPANS_MAX)
         return COP_FAIL(COP_ERR_INTERNAL, "a branch was fed more than %d spans", COP_SPANS_MAX);
@@ -376,6 +391,7 @@ void cop_engine_generated(cop_engine *engine, cop_branch id, uint32_t n) {
     branch->generated += n;
     branch->thread_tokens += n;
     branch->critical_tokens += n;
+    branch->chain_tokens += n;
     engine->metrics->tokens_total += n;
     engine->problems[branch->problem].result.tokens_total += n;
     if (engine->metrics->ttft_ns == 0)
@@ -416,9 +432,31 @@ void cop__engine_say_begun(cop_engine *engine, cop_branch id) {
     cop__engine_event(engine, COP_EVENT_FORK, child->parent, child->serial, 0);
 }
 
+cop_status cop__engine_child(cop_engine *engine, cop_branch parent_id, cop_node view, bool spawn,
+                             uint32_t index, cop_branch *out) {
+    cop_branch_record *parent = &engine->branches[parent_id];
+    COP_TRY(cop__engine_branch_new(engine, parent->problem, parent_id, view, out));
+    cop_branch_record *child = &engine->branches[*out];
+    child->index = index;
+    child->depth = parent->depth + 1;
+    child->stream = cop_rng_fold(parent->stream, index);
+    child->next_position = child->begin_position = spawn ? 0 : parent->next_position;
+    child->from_parent = !spawn;
+    child->spawned = spawn;
+    child->parent_thread = parent->thread_tokens;
+    child->parent_critical = parent->critical_tokens;
+    child->parent_chain = parent->chain_tokens;
+    parent->n_children++;
+    parent->n_children_live++;
+    cop__engine_say_begun(engine, *out);
+    return COP_OK;
+}
+
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
+    if (parent->first_child != COP_BRANCH_NONE)
+        return COP_FAIL(COP_ERR_INTERNAL, "a fork beside children that were not joined");
     if (parent->shared)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "a branch that others see while it decodes cannot fork");
@@ -426,6 +464,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     cop__engine_leave_plan(engine, parent);
     cop_kv_seal(engine->kv, parent->node);
     parent->state = COP_BRANCH_WAITING;
+    parent->beside = false;
     parent->n_children = parent->n_children_live = 0;
     if (parent->n_fed > 0) { /* a child that begins anew is sampled from its row once more */
         const cop_fed_span *last = &parent->fed[parent->n_fed - 1];
@@ -436,19 +475,9 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     cop_branch *link = &parent->first_child;
     for (uint32_t i = 0; i < n; i++) {
         cop_node view = spawn ? cop_kv_root(engine->kv) : parent->node;
-        COP_TRY(cop__engine_branch_new(engine, parent->problem, parent_id, view, &out[i]));
-        cop_branch_record *child = &engine->branches[out[i]];
-        child->index = i;
-        child->depth = parent->depth + 1;
-        child->stream = cop_rng_fold(parent->stream, i);
-        child->next_position = spawn ? 0 : parent->next_position;
-        child->from_parent = !spawn;
-        child->spawned = spawn;
+        COP_TRY(cop__engine_child(engine, parent_id, view, spawn, i, &out[i]));
         *link = out[i];
-        link = &child->next_sibling;
-        parent->n_children++;
-        parent->n_children_live++;
-        cop__engine_say_begun(engine, out[i]);
+        link = &engine->branches[out[i]].next_sibling;
     }
     if (n > 1 || parent->depth > 0) /* a prompt's one continuation is no fork */
         engine->metrics->forks++;

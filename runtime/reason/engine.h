@@ -132,7 +132,7 @@ cop_status cop_engine_run(cop_engine *engine, cop_driver *const *drivers, uint32
 typedef struct cop_problem_result {
     uint32_t number;           /* in the order in which they began, from 0 */
     uint64_t begin_ns, end_ns; /* since the run began */
-    uint64_t tokens_longest_thread, tokens_critical_path;
+    uint64_t tokens_longest_thread, tokens_critical_path, tokens_critical_path_async;
     uint64_t tokens_total;
     uint64_t seen_sum, seen_max; /* of what its generated tokens attended to (context_seen.h) */
 } cop_problem_result;
@@ -239,6 +239,32 @@ cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent);
 cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent, bool reuse_first);
 /* The same on an empty view, at position 0: the caller feeds the prompt once more as well. */
 cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent);
+
+/* Children beside which their parent goes on; any number, one at a time, joined one by one or
+ * several at once. A branch has children of this kind or a block of the kind above, never both at a
+ * time. Each is fed something before the next step.
+ *
+ * fork_beside seals the parent's segment; the parent goes on in a new one under the same view, the
+ * child's sibling, `gap` positions further on, and its next token comes from its last row unless it
+ * is fed. spawn_beside changes nothing for the parent, which may be waiting. */
+cop_status cop_engine_fork_beside(cop_engine *engine, cop_branch parent, uint32_t gap,
+                                  cop_branch *out);
+cop_status cop_engine_spawn_beside(cop_engine *engine, cop_branch parent, cop_branch *out);
+/* The parent waits until `child` has ended, or, with COP_BRANCH_NONE, until none of its children
+ * runs: then `joined` is called. *ready: that is so already, and it does not wait. One that waits
+ * may be told to wait for something else. */
+cop_status cop_engine_wait(cop_engine *engine, cop_branch parent, cop_branch child, bool *ready);
+/* Children that have ended are joined, in this order, and released. As text: the parent's view
+ * stays as it is. As `stitch`: it is followed by each child's own segments, those that ended with
+ * DONE; the next position stays the parent's own, or with `behind` is at least 1 + the largest that
+ * they reached. The caller feeds what comes then, at least one token. */
+typedef struct cop_join_beside {
+    const cop_branch *children;
+    uint32_t n;
+    bool stitch, behind;
+} cop_join_beside;
+cop_status cop_engine_join_beside(cop_engine *engine, cop_branch parent,
+                                  const cop_join_beside *join);
 
 typedef struct cop_branch_info {
     cop_branch parent;

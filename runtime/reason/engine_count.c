@@ -84,7 +84,7 @@ void cop__engine_count_step(cop_engine *engine, const cop_plan_tables *tables) {
 /* Whether the branch, or one that it stands on, was opened beside others. */
 bool cop__engine_has_siblings(const cop_engine *engine, const cop_branch_record *branch) {
     for (cop_branch id = branch->parent; id != COP_BRANCH_NONE; id = engine->branches[id].parent)
-        if (engine->branches[id].n_children > 1)
+        if (engine->branches[id].n_children > 1 || engine->branches[id].beside)
             return true;
     return false;
 }

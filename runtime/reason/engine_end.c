@@ -33,17 +33,24 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+void cop__engine_lengthen(cop_branch_record *branch, const cop_branch_record *child) {
+    branch->thread_tokens =
+        larger(branch->thread_tokens,
+               child->parent_thread + larger(child->thread_tokens, child->thread_before));
+    branch->critical_tokens =
+        larger(branch->critical_tokens,
+               child->parent_critical + larger(child->critical_tokens, child->critical_before));
+    branch->chain_tokens =
+        larger(branch->chain_tokens,
+               child->parent_chain + larger(child->chain_tokens, child->chain_before));
+}
+
 /* The longest path into a branch now runs through its slowest child. */
 static void add_longest_child(const cop_engine *engine, cop_branch_record *branch) {
-    uint64_t thread = 0, critical = 0;
     for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
-         id = engine->branches[id].next_sibling) {
-        const cop_branch_record *child = &engine->branches[id];
-        thread = larger(thread, larger(child->thread_tokens, child->thread_before));
-        critical = larger(critical, larger(child->critical_tokens, child->critical_before));
-    }
-    branch->thread_tokens += thread;
-    branch->critical_tokens += critical;
+         id = engine->branches[id].next_sibling)
+        if (!branch->beside || cop__engine_awaits(branch, id))
+            cop__engine_lengthen(branch, &engine->branches[id]);
 }
 
 /* The same for a branch that ends while blocks below it are open, innermost first. */
@@ -98,34 +105,38 @@ bool cop__engine_strip(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
     cop_branch_record *parent = &engine->branches[branch->parent];
     cop_node node;
-    /* A spawned child began at position 0 with an empty view. */
-    const bool spawned = branch->spawned;
-    cop_node above = spawned ? cop_kv_root(engine->kv) : parent->node;
-    if (cop_kv_open(engine->kv, above, &node) != COP_OK)
+    if (cop_kv_open(engine->kv, branch->begin, &node) != COP_OK)
         return false;
     if (branch->state == COP_BRANCH_ENDED)
         parent->n_children_live++;
     drop_below(engine, id);
+    cop__engine_drop_heir(engine, branch);
     cop_kv_release(engine->kv, branch->node);
     branch->node = node;
     branch->state = COP_BRANCH_LIVE;
     branch->end = COP_END_DONE;
-    branch->from_parent = !spawned;
+    branch->from_parent = !branch->spawned;
+    branch->n_beside = 0;
+    branch->beside = false;
+    branch->awaits = COP_BRANCH_NONE;
     branch->n_spans = branch->n_pending = branch->n_fed = branch->fed_tokens = 0;
     branch->ran_tokens = 0;
     branch->fed_whole = true;
     branch->again.n = 0;
-    branch->next_position = spawned ? 0 : parent->next_position;
-    branch->generated = branch->below = branch->thread_tokens = branch->critical_tokens = 0;
+    branch->next_position = branch->begin_position;
+    branch->generated = branch->below = 0;
+    branch->thread_tokens = branch->critical_tokens = branch->chain_tokens = 0;
     return true;
 }
 
 static void end_problem(cop_engine *engine, cop_problem *problem, const cop_branch_record *root) {
     problem->result.tokens_longest_thread = root->thread_tokens;
     problem->result.tokens_critical_path = root->critical_tokens;
+    problem->result.tokens_critical_path_async = root->chain_tokens;
     problem->result.end_ns = cop_clock_ns() - engine->begin_ns;
     engine->metrics->tokens_longest_thread += root->thread_tokens;
     engine->metrics->tokens_critical_path += root->critical_tokens;
+    engine->metrics->tokens_critical_path_async += root->chain_tokens;
     problem->ended = true;
     /* What was still to run for others of this problem has no reader any more, and its ids are the
      * driver's, which may take up another problem now. */
@@ -148,6 +159,7 @@ static cop_status end_branch(cop_engine *engine, cop_branch id, cop_branch_end h
         COP_TRY(cop__engine_unpark(engine, id));
     cop__engine_settle(engine, branch);
     end_children(engine, id, COP_END_CANCELLED);
+    cop__engine_drop_heir(engine, branch);
     branch->end = how;
     branch->from_parent = false;
     cop__engine_leave_plan(engine, branch);
@@ -176,7 +188,8 @@ static cop_status end_branch(cop_engine *engine, cop_branch id, cop_branch_end h
         branch->n_pending = branch->n_spans = 0;
     }
     cop_branch_record *parent = &engine->branches[parent_id];
-    if (--parent->n_children_live > 0)
+    parent->n_children_live--;
+    if (!cop__engine_wakes(parent, id))
         return COP_OK;
     return problem->driver->joined(problem->driver, engine, parent_id);
 }
@@ -205,6 +218,11 @@ static void begin_child(cop_engine *engine, cop_branch id, uint32_t index, cop_n
     child->data = before.data;
     child->thread_before = larger(before.thread_before, before.thread_tokens);
     child->critical_before = larger(before.critical_before, before.critical_tokens);
+    child->chain_before = larger(before.chain_before, before.chain_tokens);
+    child->parent_thread = before.parent_thread;
+    child->parent_critical = before.parent_critical;
+    child->parent_chain = before.parent_chain;
+    child->begin = cop_kv_root(engine->kv);
 }
 
 cop_status cop_engine_spawn_next(cop_engine *engine, cop_branch id, uint32_t index) {

@@ -29,8 +29,8 @@ static void build_requests(cop_engine *engine, cop_flight *flight) {
         cop_branch_record *branch = &engine->branches[id];
         if (branch->state != COP_BRANCH_LIVE || branch->parked)
             continue;
-        uint32_t row =
-            branch->from_parent ? engine->branches[branch->parent].last_row : branch->last_row;
+        cop_branch from = branch->heir != COP_BRANCH_NONE ? branch->heir : branch->parent;
+        uint32_t row = branch->from_parent ? engine->branches[from].last_row : branch->last_row;
         if (row == COP_ROW_NONE)
             continue;
         uint32_t at = branch->row != COP_ROW_NONE ? branch->row : n++;
@@ -163,6 +163,7 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     if (sample->failed)
         engine->metrics->failed_rows++;
     branch->from_parent = false;
+    branch->heir = COP_BRANCH_NONE;
     branch->again.n = 0;
     const int32_t forced = flight->requests[give->request].forced;
     branch->expected = forced >= 0 ? forced : sample->token;
@@ -176,7 +177,7 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     cop__engine_count_seen(engine, result, siblings, give->seen,
                            engine->metrics->tokens_total - before);
     if (branch->serial == give->serial && branch->state == COP_BRANCH_LIVE &&
-        branch->n_pending == 0 && branch->flight == 0 && !branch->parked)
+        branch->n_pending == 0 && branch->flight == 0 && !branch->parked && !branch->from_parent)
         return COP_FAIL(COP_ERR_INTERNAL, "a driver left a branch without a next token");
     return COP_OK;
 }

@@ -3,6 +3,7 @@
  * engine.c         create, branches that come and go, what drivers call
  * engine_end.c     branches that end, and those that begin anew
  * engine_join.c    the joins
+ * engine_async.c   children beside which their parent goes on
  * engine_share.c   blocks whose paths see each other while they decode
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
@@ -83,8 +84,14 @@ typedef struct cop_branch_record {
     uint32_t yielded;        /* how often it began anew for one that came after it */
     uint32_t stripped_pages; /* what it and what stood on it held before it had to begin anew */
     uint32_t expected_tokens;
-    bool spawned;      /* it began with an empty view */
-    bool from_parent;  /* the first token comes from the parent's last row */
+    bool spawned;     /* it began with an empty view */
+    bool from_parent; /* the first token comes from the parent's last row, */
+    cop_branch heir;  /* or from that of the record that took over its own tokens; or NONE */
+    cop_node begin;   /* the view that it began on, and where */
+    uint32_t begin_position;
+    bool beside;       /* it goes on beside its children (engine_async.c) */
+    uint32_t n_beside; /* children of that kind, so far */
+    cop_branch awaits; /* of these, while it waits: the one; COP_BRANCH_NONE: all */
     uint32_t last_row; /* of the step in which everything fed has run, else COP_ROW_NONE */
     uint32_t next_position;
     cop_branch first_child; /* children in order: first_child, next_sibling, .. */
@@ -94,8 +101,12 @@ typedef struct cop_branch_record {
     uint64_t generated, below; /* its own generated tokens, and those of branches below it */
     uint32_t data;             /* the driver's */
     cop_prefix entry;          /* of a filler (engine_prefix.c) */
-    uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
-    uint64_t thread_before, critical_before; /* the same of those that ended in its place */
+    /* Longest paths ending here, since the branch began: tokens of its thread, all that were fed,
+     * generated ones. The same of those that ended in its place, and those of its parent when it
+     * began. */
+    uint64_t thread_tokens, critical_tokens, chain_tokens;
+    uint64_t thread_before, critical_before, chain_before;
+    uint64_t parent_thread, parent_critical, parent_chain;
 } cop_branch_record;
 
 typedef struct cop_problem { /* a place for one problem at a time */
@@ -255,6 +266,28 @@ void cop__engine_list_remove(cop_engine *engine, cop_branch branch);
 void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch with);
 /* Undoes what ran ahead for the branch and was not confirmed. */
 void cop__engine_take_back(cop_engine *engine, cop_branch_record *branch);
+
+/* Opens a child of `parent` under `view`. */
+cop_status cop__engine_child(cop_engine *engine, cop_branch parent, cop_node view, bool spawn,
+                             uint32_t index, cop_branch *out);
+void cop__engine_list_insert(cop_engine *engine, cop_branch branch, cop_branch before);
+
+/* engine_join.c */
+/* A record of its own takes over what a branch still has to run on its segment, and the branch's
+ * place in the list; the branch is in no list then. */
+cop_status cop__engine_hand_over(cop_engine *engine, cop_branch branch, cop_branch *heir);
+
+/* engine_end.c */
+/* The longest path into `branch` runs through its child, if that is longer. */
+void cop__engine_lengthen(cop_branch_record *branch, const cop_branch_record *child);
+
+/* engine_async.c */
+/* Whether the end of a child is what its parent waits for. */
+bool cop__engine_wakes(const cop_branch_record *parent, cop_branch child);
+/* Whether the branch waits for this child. */
+bool cop__engine_awaits(const cop_branch_record *parent, cop_branch child);
+/* The branch ends or begins anew: nobody is sampled from the tokens that were taken over. */
+void cop__engine_drop_heir(cop_engine *engine, cop_branch_record *branch);
 
 /* engine_prefix.c */
 cop_status cop__engine_prefix_create(cop_engine *engine);

@@ -18,10 +18,8 @@ static void absorb_children(cop_engine *engine, cop_branch parent_id) {
     cop__engine_event(engine, COP_EVENT_WAIT_END, parent_id, 0, 0);
 }
 
-/* A parent whose children all ended at once still has tokens to run on its old segment: a record of
- * their own takes them over. It stands where the parent stood, before everything that reads them.
- */
-static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
+/* It stands where the branch stood, before everything that reads its tokens. */
+cop_status cop__engine_hand_over(cop_engine *engine, cop_branch parent_id, cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
     if (cop__engine_is_full(engine))
         return cop__engine_too_many(engine);
@@ -31,14 +29,24 @@ static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
     heir->state = COP_BRANCH_ZOMBIE;
     heir->parent = heir->first_child = heir->next_sibling = COP_BRANCH_NONE;
     heir->n_children = heir->n_children_live = 0;
+    heir->from_parent = false;
     heir->shares = false;
     heir->end = COP_END_DONE;
     heir->serial = engine->next_serial++;
     cop_kv_retain(engine->kv, heir->node);
     parent->n_pending = parent->n_spans = 0;
+    parent->again.n = 0;
     cop__engine_list_replace(engine, parent_id, id);
-    cop__engine_list_append(engine, parent_id);
     engine->n_zombies++;
+    *out = id;
+    return COP_OK;
+}
+
+/* A parent whose children all ended at once still has tokens to run on its old segment. */
+static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
+    cop_branch heir;
+    COP_TRY(cop__engine_hand_over(engine, parent_id, &heir));
+    cop__engine_list_append(engine, parent_id);
     return COP_OK;
 }
 

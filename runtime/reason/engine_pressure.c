@@ -152,11 +152,9 @@ static bool comes_before(const cop_engine *engine, cop_branch a, cop_branch b) {
 /* Whether it stands on tokens of its own that were sealed, as a branch does that has joined: what
  * gives way leaves them in the pool. */
 static bool stands_on_own(const cop_engine *engine, const cop_branch_record *branch) {
-    if (branch->parent == COP_BRANCH_NONE)
+    if (branch->parent == COP_BRANCH_NONE && branch->n_beside == 0)
         return false;
-    const cop_node begin =
-        branch->spawned ? cop_kv_root(engine->kv) : engine->branches[branch->parent].node;
-    return cop_kv_node(engine->kv, branch->node).parent != begin;
+    return cop_kv_node(engine->kv, branch->node).parent != branch->begin;
 }
 
 /* The youngest branch of that state that holds pages and can begin anew: one that comes after

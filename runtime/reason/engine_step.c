@@ -20,7 +20,8 @@ static cop_term term_of(const cop_engine *engine, const cop_branch_record *branc
     if (branch->parent == COP_BRANCH_NONE || branch->state != COP_BRANCH_LIVE)
         return COP_TERM_DECODE;
     const cop_branch_record *parent = &engine->branches[branch->parent];
-    bool last = parent->n_children >= 2 && parent->n_children_live == 1;
+    bool last = parent->n_children >= 2 && parent->n_children_live == 1 &&
+                parent->state == COP_BRANCH_WAITING;
     return last ? COP_TERM_STRAGGLER : COP_TERM_DECODE;
 }
 
@@ -58,7 +59,8 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
         cop_branch_record *branch = &engine->branches[id];
         branch->last_row = COP_ROW_NONE;
         if (branch->from_parent && !branch->parked)
-            run_again(&engine->branches[branch->parent]);
+            run_again(
+                &engine->branches[branch->heir != COP_BRANCH_NONE ? branch->heir : branch->parent]);
     }
     cop__engine_prefix_drain(engine, room);
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
@@ -118,11 +120,11 @@ static void pick_prefills(cop_engine *engine, uint32_t n_candidates, uint32_t *r
     }
 }
 
-/* Pages of what a view stands on: its own segments above `node`, that one apart. */
-static uint64_t pages_above(const cop_engine *engine, cop_node node) {
+/* Pages of what a view stands on: its own segments above `node`, that one apart, below `until`. */
+static uint64_t pages_above(const cop_engine *engine, cop_node node, cop_node until) {
     const uint32_t page = engine->options.page_tokens;
     uint64_t pages = 0;
-    for (node = cop_kv_node(engine->kv, node).parent; node != cop_kv_root(engine->kv);
+    for (node = cop_kv_node(engine->kv, node).parent; node != until;
          node = cop_kv_node(engine->kv, node).parent) {
         const uint32_t segment = cop_kv_node(engine->kv, node).segment;
         pages += (cop_kv_segments(engine->kv)[segment].tokens + page - 1) / page;
@@ -130,19 +132,21 @@ static uint64_t pages_above(const cop_engine *engine, cop_node node) {
     return pages;
 }
 
-/* A spawned branch does not see what those that wait for it hold, but needs it in the pool. */
+/* A branch does not see what those that wait for it hold since it began, or at all where it was
+ * spawned, but needs it in the pool. */
 static uint64_t pages_beside(const cop_engine *engine, const cop_branch_record *branch) {
     const uint32_t page = engine->options.page_tokens;
     uint64_t pages = 0;
     if (branch->state == COP_BRANCH_ZOMBIE) /* nobody waits for it */
         return 0;
     for (; branch->parent != COP_BRANCH_NONE; branch = &engine->branches[branch->parent]) {
-        if (!branch->spawned)
+        const cop_branch_record *parent = &engine->branches[branch->parent];
+        const cop_node node = parent->node;
+        if (node == branch->begin || (!branch->spawned && !parent->beside))
             continue;
-        const cop_node node = engine->branches[branch->parent].node;
         const uint32_t own = cop_kv_node(engine->kv, node).segment;
-        pages +=
-            (cop_kv_segments(engine->kv)[own].tokens + page - 1) / page + pages_above(engine, node);
+        pages += (cop_kv_segments(engine->kv)[own].tokens + page - 1) / page +
+                 pages_above(engine, node, branch->begin);
     }
     return pages;
 }
@@ -160,8 +164,9 @@ static void note_view(cop_engine *engine, const cop_branch_record *branch, uint6
     if (tokens / page + cop_kv_node(engine->kv, cop__engine_view(branch)).depth + beside <=
         m->view_pages_longest)
         return;
-    const uint64_t pages =
-        (own + page - 1) / page + pages_above(engine, cop__engine_view(branch)) + beside;
+    const uint64_t pages = (own + page - 1) / page +
+                           pages_above(engine, cop__engine_view(branch), cop_kv_root(engine->kv)) +
+                           beside;
     if (pages > m->view_pages_longest)
         m->view_pages_longest = pages;
 }

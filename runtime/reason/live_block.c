@@ -207,7 +207,8 @@ void cop__live_mark_ended(cop_live *live, cop_live_record *record, cop_stop stop
         sample->paths_cancelled++;
     cop__live_rule_ended(live, record, stop);
     cop__live_penalty_ended(live, record);
-    cop__live_hear(live, COP_LIVE_END, record);
+    if (record->branch != COP_BRANCH_NONE) /* nobody has heard of one that never began */
+        cop__live_hear(live, COP_LIVE_END, record);
 }
 
 /* The dialect's closing tag, which the path did not say. */
@@ -226,6 +227,10 @@ cop_status cop__live_drop_path(cop_live *live, cop_engine *engine, cop_live_reco
                                cop_stop stop) {
     cop__live_mark_ended(live, record, stop);
     record->dropped = true;
+    if (cop__live_is_async(live))
+        COP_TRY(cop__live_async_ended(live, engine, record));
+    if (record->branch == COP_BRANCH_NONE) /* it never began */
+        return COP_OK;
     return cop_engine_end(engine, record->branch,
                           stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
 }
@@ -297,5 +302,7 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
     parent->n_finished += record->counted;
     if (parent->quorum && parent->n_finished >= parent->quorum)
         COP_TRY(cancel_siblings(live, engine, parent, record));
+    if (cop__live_is_async(live))
+        COP_TRY(cop__live_async_ended(live, engine, record));
     return cop__live_end_kept(live, engine, record);
 }

@@ -8,6 +8,7 @@
  * live_join.c    what the parent goes on with
  * live_shared.c  paths that see each other: workers, their steps, what they are joined to
  * live_retext.c  dialects whose every call encodes the whole text again
+ * live_async.c   a parent that goes on beside its paths
  * live_penalty.c a repetition penalty on what branches have said
  * live_pressure.c  what the driver does for a KV pool that is full
  */
@@ -39,6 +40,7 @@ typedef enum cop_live_action {
     COP_ACT_PATH_END,
     COP_ACT_LIMIT, /* the dialect's own: steps, or its last block */
     COP_ACT_STRAY, /* a path's closing tag that ends the run */
+    COP_ACT_ASYNC, /* live_async.c */
 } cop_live_action;
 
 /* A tag was said, and the original samples some tokens more before it acts. */
@@ -46,6 +48,37 @@ typedef struct cop_live_pending {
     cop_live_action action; /* NONE: nothing is pending */
     uint32_t keep, drop, items;
 } cop_live_pending;
+
+typedef enum cop_async_state {
+    COP_ASYNC_NONE,
+    COP_ASYNC_QUEUED, /* it was forked, and begins when fewer run */
+    COP_ASYNC_RUNNING,
+    COP_ASYNC_ENDED, /* and was not joined yet */
+    COP_ASYNC_JOINED,
+} cop_async_state;
+
+typedef enum cop_async_found {
+    COP_FOUND_NONE,
+    COP_FOUND_FORK,
+    COP_FOUND_JOIN,
+    COP_FOUND_SYNC
+} cop_async_found;
+
+typedef struct cop_live_async { /* live_async.c */
+    /* of a path */
+    cop_async_state state;
+    cop_span id, item; /* in its parent's text */
+    /* of a parent */
+    cop_async_found found; /* the last tag, and its groups */
+    cop_span found_id, found_item;
+    uint64_t tokens;
+    size_t end;        /* of the tag */
+    size_t acted;      /* text before it has been acted on */
+    uint32_t node_ids; /* ids when its KV began a new segment */
+    uint32_t awaits;   /* 1 + the record; UINT32_MAX: all; 0: nothing */
+    bool ends;         /* when these are joined */
+    int32_t end_token;
+} cop_live_async;
 
 typedef struct cop_live_seen { /* what a repetition penalty counts (live_penalty.c) */
     uint32_t *words;           /* a bit a token; NULL where the dialect asks for no penalty */
@@ -88,6 +121,7 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     size_t step_bytes;       /* and in text */
     uint32_t kept_ids;       /* of a parent: what its KV holds, of ids (live_retext.c) */
     cop_live_pending pending;
+    cop_live_async async;
     bool dropped; /* cancelled, and its text with it */
     bool counted; /* among its block's finished ones */
     /* A branch that began anew (live_pressure.c). Those below it wait for its block to be opened
@@ -138,6 +172,10 @@ struct cop_live {
     cop__live_penalty *penalty; /* NULL: the dialect asks for none */
     cop__live_rule *rule;       /* NULL: there is none */
     cop_token_ids scratch;
+    char *async_text;           /* [encode_bytes + 1], live_async.c */
+    uint32_t *async_list;       /* scratch of a join: records, */
+    cop_branch *async_branches; /* and branches */
+    const char *joining;        /* the path that a JOIN is heard of */
 };
 
 /* How text is appended: generated, given, or both again (heard before, not heard now). */
@@ -247,6 +285,30 @@ cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_re
 /* What the parent is fed behind a block: all that its KV does not hold, of its text as it is now.
  */
 cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_record *parent);
+
+/* live_async.c */
+bool cop__live_is_async(const cop_live *live);
+cop_status cop__live_async_create(cop_live *live);
+/* What a token of a parent or a path calls for, and how much of it stays. */
+cop_status cop__live_async_find(cop_live *live, cop_live_record *record, cop_text text,
+                                size_t *kept, cop_live_action *action);
+cop_status cop__live_async_act(cop_live *live, cop_engine *engine, cop_live_record *parent);
+/* Right before the path's branch ends. */
+cop_status cop__live_async_ended(cop_live *live, cop_engine *engine, cop_live_record *record);
+cop_status cop__live_async_joined(cop_live *live, cop_engine *engine, cop_live_record *parent);
+/* The parent ends: what still runs of its paths is given up. */
+cop_status cop__live_async_cancel(cop_live *live, cop_engine *engine, cop_live_record *parent,
+                                  cop_stop stop);
+/* Whether its end of text waits for its paths, and then does so. */
+bool cop__live_async_awaits_end(const cop_live *live, const cop_live_record *parent);
+cop_status cop__live_async_end(cop_live *live, cop_engine *engine, cop_live_record *parent,
+                               int32_t token);
+cop_status cop__live_async_restart(cop_live *live, cop_engine *engine, uint32_t number);
+/* Whether a path's KV is joined. */
+static inline bool cop__live_stitches(const cop_dialect *d) {
+    return d->join == COP_JOIN_STITCH || d->join == COP_JOIN_SHARED ||
+           (d->join == COP_JOIN_ASYNC && d->async.insert == COP_INSERT_STITCH);
+}
 
 /* live_pressure.c */
 cop_status cop__live_shed(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);

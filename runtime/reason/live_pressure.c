@@ -44,7 +44,7 @@ cop_status cop__live_end_kept(const cop_live *live, cop_engine *engine,
     const cop_dialect *d = live->options.dialect;
     bool first = record == &live->records[live->records[record->parent].first_child];
     bool reused = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX && first;
-    if (d->join == COP_JOIN_STITCH || d->join == COP_JOIN_SHARED || reused)
+    if (cop__live_stitches(d) || reused)
         return cop_engine_end(engine, record->branch, COP_END_DONE);
     return cop_engine_end_text(engine, record->branch);
 }
@@ -163,6 +163,8 @@ static cop_status restart_path(cop_live *live, cop_engine *engine, uint32_t numb
     withdraw_below(live, number);
     take_back(live, record);
     parent->n_finished -= record->counted;
+    if (cop__live_is_async(live))
+        return cop__live_async_restart(live, engine, number);
     cop__live_begin_path(live, number, parent, index, record->block);
     return cop__live_open_path(live, engine, parent, index);
 }

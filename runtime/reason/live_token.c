@@ -153,6 +153,8 @@ static cop_status take_tag(cop_live *live, const cop_engine *engine, cop_live_re
 static cop_status find_action(cop_live *live, const cop_engine *engine, cop_live_record *record,
                               cop_text text, live_token *out) {
     size_t at = 0;
+    if (cop__live_is_async(live))
+        return cop__live_async_find(live, record, text, &out->kept, &out->action);
     while (at < text.bytes && out->action == COP_ACT_NONE) {
         size_t used;
         bool found;
@@ -233,6 +235,8 @@ static cop_status act_on(cop_live *live, cop_engine *engine, cop_live_record *re
         return cop__live_fork(live, engine, record, token->items);
     case COP_ACT_BRANCH_END:
         return cop__live_end_path(live, engine, record, false, COP_STOP_END);
+    case COP_ACT_ASYNC:
+        return cop__live_async_act(live, engine, record);
     case COP_ACT_NONE:
     case COP_ACT_REFUSED:
     case COP_ACT_LIMIT:
@@ -251,8 +255,7 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
     bool path_end = token->action == COP_ACT_PATH_END;
     bool main_ends = token->action == COP_ACT_BRANCH_END && record->n_path == 0;
     /* Whose KV is not read again is not fed: a path's end, unless it is stitched or reused. */
-    if (path_end && d->join != COP_JOIN_STITCH && d->join != COP_JOIN_SHARED &&
-        d->reuse == COP_REUSE_NONE)
+    if (path_end && !cop__live_stitches(d) && d->reuse == COP_REUSE_NONE)
         return cop__live_end_path(live, engine, record, true, COP_STOP_END);
     if (token->action == COP_ACT_REFUSED || main_ends)
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_REFUSED);
@@ -276,7 +279,7 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
     if (path_end)
         return cop__live_end_path(live, engine, record, true, COP_STOP_END);
     /* A spawned path has a context of its own: that it is full is not the sample's end. */
-    bool spawned = record->n_path > 0 && d->join == COP_JOIN_MESSAGE;
+    bool spawned = record->n_path > 0 && cop_dialect_spawns(d);
     if ((alone && over) ||
         (full && spawned && live->samples[record->sample].generated < o->max_tokens))
         return cop__live_end_path(live, engine, record, false, COP_STOP_LENGTH);
@@ -373,6 +376,8 @@ static cop_status take_end(cop_live *live, cop_engine *engine, cop_live_record *
         record->kept_ids = record->n_ids;
         return cop__live_fork(live, engine, record, items);
     }
+    if (forks && !doubtful && cop__live_is_async(live) && cop__live_async_awaits_end(live, record))
+        return cop__live_async_end(live, engine, record, token);
     record->ids[record->n_ids++] = token; /* counts as an id, but is no text */
     if (doubtful)
         return cop__live_end_sample(live, engine, record->sample, COP_STOP_CONFIDENCE);

@@ -85,7 +85,8 @@ static void open_path(cop_live_tracer *tracer, const char *path, uint32_t own_pr
     if (dot && (size_t)(dot - path) < sizeof parent_name)
         memcpy(parent_name, path, (size_t)(dot - path));
     const traced_path *parent = find_path(tracer, parent_name);
-    bool spawn = own_prompt > 0 || join_of(tracer) == COP_JOIN_MESSAGE;
+    bool spawn =
+        own_prompt > 0 || (tracer->options.dialect && cop_dialect_spawns(tracer->options.dialect));
     if (!parent || tracer->n_paths == tracer->max_paths || strlen(path) >= PATH_BYTES) {
         tracer->trace.overflow = true;
         return;
@@ -110,6 +111,8 @@ static void close_children(cop_live_tracer *tracer, traced_path *path) {
         if (child->parent != self || child->joined)
             continue;
         end_path(tracer, child);
+        if (join_of(tracer) == COP_JOIN_ASYNC) /* no wait for it was told of */
+            continue;
         cop_trace_join(&tracer->trace, path->branch, child->branch, 0);
         child->joined = true;
         path->held += keeps && !child->dropped ? child->held : 0;
@@ -154,6 +157,23 @@ static void join_paths(cop_live_tracer *tracer, traced_path *path) {
     path->held += rule == COP_JOIN_MESSAGE ? 0 : whole;
 }
 
+/* One path that its parent went on beside. */
+static void join_path(cop_live_tracer *tracer, traced_path *path, const char *name) {
+    const cop_insert insert = tracer->options.dialect->async.insert;
+    traced_path *child = find_path(tracer, name);
+    if (!child || !child->ended) {
+        tracer->trace.overflow = true;
+        return;
+    }
+    const uint32_t held = child->dropped ? 0 : child->held;
+    cop_trace_join(&tracer->trace, path->branch, child->branch,
+                   insert == COP_INSERT_STITCH ? held : 0);
+    if (insert == COP_INSERT_REPREFILL)
+        cop_trace_tokens(&tracer->trace, path->branch, COP_ROLE_AGAIN, held);
+    path->held += insert == COP_INSERT_MESSAGE ? 0 : held;
+    child->joined = true;
+}
+
 void cop_live_tracer_hear(void *context, const cop_live_event *event) {
     cop_live_tracer *tracer = context;
     traced_path *path = event->kind == COP_LIVE_FORK ? NULL : find_path(tracer, event->path);
@@ -178,7 +198,10 @@ void cop_live_tracer_hear(void *context, const cop_live_event *event) {
         end_path(tracer, path);
         break;
     case COP_LIVE_JOIN:
-        join_paths(tracer, path);
+        if (event->joined)
+            join_path(tracer, path, event->joined);
+        else
+            join_paths(tracer, path);
         break;
     default: /* STOP: of the sample, whoever said so */
         end_path(tracer, &tracer->paths[0]);

@@ -15,7 +15,7 @@ static uint64_t used_of(const cop_live *live, const cop_engine *engine,
     } else if (charge == COP_CHARGE_POSITION) {
         uint64_t position =
             (uint64_t)cop_engine_branch(engine, record->branch).next_position + more;
-        bool spawned = record->n_path > 0 && o->dialect->join == COP_JOIN_MESSAGE;
+        bool spawned = record->n_path > 0 && cop_dialect_spawns(o->dialect);
         uint64_t begin = spawned ? o->n_spawn : o->n_prompt;
         used = position > begin ? position - begin : 0;
     } else if (charge == COP_CHARGE_EACH_BRANCH) {

@@ -71,3 +71,27 @@ bool cop_pattern_next(cop_pattern *pattern, const char *text, size_t bytes, size
     *at = ends[1] > *at ? ends[1] : *at + 1;
     return true;
 }
+
+bool cop_pattern_has(const cop_pattern *pattern, const char *name) {
+    return pcre2_substring_number_from_name(pattern->code, (PCRE2_SPTR)name) > 0;
+}
+
+bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t from,
+                      cop_span *match) {
+    if (from > bytes || pcre2_match(pattern->code, (PCRE2_SPTR)text, bytes, from, 0, pattern->match,
+                                    pattern->limits) < 1)
+        return false;
+    const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(pattern->match);
+    *match = (cop_span){ends[0], ends[1] > ends[0] ? ends[1] - ends[0] : 0};
+    return match->bytes > 0;
+}
+
+bool cop_pattern_named(const cop_pattern *pattern, const char *name, cop_span *group) {
+    const int number = pcre2_substring_number_from_name(pattern->code, (PCRE2_SPTR)name);
+    const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(pattern->match);
+    *group = (cop_span){0, 0};
+    if (number < 1 || ends[2 * number] == PCRE2_UNSET || ends[2 * number + 1] < ends[2 * number])
+        return false;
+    *group = (cop_span){ends[2 * number], ends[2 * number + 1] - ends[2 * number]};
+    return true;
+}

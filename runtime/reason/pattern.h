@@ -19,6 +19,13 @@ cop_status cop_pattern_create(const char *expression, cop_pattern **out);
 void cop_pattern_destroy(cop_pattern *pattern);
 uint32_t cop_pattern_groups(const cop_pattern *pattern);
 
+bool cop_pattern_has(const cop_pattern *pattern, const char *name); /* a group of that name */
+/* The first match at or after `from`. */
+bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t from,
+                      cop_span *match);
+/* The group of that name in the last match; false, and empty, where it took no part. */
+bool cop_pattern_named(const cop_pattern *pattern, const char *name, cop_span *group);
+
 /* The first match at or after *at: `group` is its group 1 (empty where that did not take part), and
  * *at moves behind it, by one byte at least. */
 bool cop_pattern_next(cop_pattern *pattern, const char *text, size_t bytes, size_t *at,

@@ -332,6 +332,12 @@ static cop_status build(builder *b, const char *id, const char *source) {
 
 cop_status cop_trajectory_parse(const cop_dialect *dialect, const char *id, const char *source,
                                 const char *text, size_t bytes, cop_trajectories *into) {
+    if (dialect->join == COP_JOIN_ASYNC)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "%s: dialect %s joins asynchronously, and a trajectory holds blocks whose "
+                        "parent waits for all their paths: the text does not say where its parent "
+                        "stood when a path ended; decode with the dialect instead",
+                        source, dialect->name);
     COP_TRY(check_text(text, bytes));
     builder b = {.dialect = dialect, .bytes = bytes, .arena = into->arena};
     b.tree.has_text = true;
