@@ -118,8 +118,10 @@ cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent_id) {
     cop__engine_delay(engine, COP_TERM_JOIN);
     cop_status status = reopen(engine, parent_id, cop_kv_root(engine->kv));
     if (status == COP_OK) {
-        engine->branches[parent_id].next_position = 0;
-        engine->branches[parent_id].spawned = true;
+        cop_branch_record *parent = &engine->branches[parent_id];
+        parent->next_position = parent->begin_position = 0;
+        parent->begin = cop_kv_root(engine->kv);
+        parent->spawned = true;
     }
     cop__engine_enter(engine, term);
     return status;
