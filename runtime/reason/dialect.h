@@ -58,6 +58,10 @@ const char *const *cop_dialect_keys(const char *object);
 const char *cop_element_name(cop_element element);  /* "root", "block", "plan", .. */
 const char *cop_join_rule_name(cop_join_rule rule); /* "none", "reprefill", "stitch", "message" */
 
+/* A dialect whose messages a program makes needs one, and no other takes one: ERR_USAGE, with the
+ * command that its file names. `given`: whether the user gave one. */
+cop_status cop_dialect_check_program(const cop_dialect *dialect, bool given);
+
 /* `prompt` or `spawn_prompt` with {problem} and {k} replaced, appended to `out`. paths = 0: the
  * dialect's ask_paths. */
 cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, const char *problem,

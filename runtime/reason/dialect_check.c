@@ -43,12 +43,19 @@ static cop_status check_asking(const cop_json *root, const cop_dialect *dialect)
 }
 
 static cop_status check_sequential(const cop_json *root, const cop_dialect *dialect) {
-    static const char *const forking[] = {
-        "branch_prompt",   "join_prompt",       "spawn_prompt",    "reply",      "ask_paths",
-        "success",         "trigger",           "paths_from",      "paths",      "items",
-        "after_plan",      "after_path",        "after_fork",      "path_close", "joined_header",
-        "join_end",        "last_block",        "join_prompt_cut", "path_limit", "join_policy",
-        "max_path_tokens", "path_close_outside"};
+    static const char *const forking[] = {"branch_prompt",   "join_prompt",
+                                          "spawn_prompt",    "reply",
+                                          "ask_paths",       "success",
+                                          "trigger",         "paths_from",
+                                          "paths",           "items",
+                                          "after_plan",      "after_path",
+                                          "after_fork",      "path_close",
+                                          "joined_header",   "join_end",
+                                          "last_block",      "join_prompt_cut",
+                                          "path_limit",      "join_policy",
+                                          "max_path_tokens", "path_close_outside",
+                                          "program",         "stop_texts",
+                                          "replace_on_stop", "max_turn_tokens"};
     for (int e = COP_EL_BLOCK; e < COP_EL_COUNT; e++)
         if (dialect->open[e].bytes || dialect->close[e].bytes)
             return cop_json_fail(root, "tags", "must not have \"%s\" when \"join\" is \"none\"",
@@ -224,8 +231,10 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
     if (dialect->reuse != COP_REUSE_NONE && dialect->join != COP_JOIN_REPREFILL)
         return cop_json_fail(root, "reuse", "is for \"join\": \"reprefill\" only; leave it out");
     COP_TRY(check_tags(root, dialect));
-    return dialect->join == COP_JOIN_NONE ? check_sequential(root, dialect)
-                                          : check_forking(root, dialect);
+    if (dialect->join == COP_JOIN_NONE)
+        return check_sequential(root, dialect);
+    COP_TRY(cop__dialect_check_program(root, dialect));
+    return dialect->program ? COP_OK : check_forking(root, dialect);
 }
 
 /* Whether a stage asks for a repetition penalty: the sampler has none, and a bias cannot stand for
@@ -242,16 +251,12 @@ static bool asks_for_penalty(const cop_json *root) {
 }
 
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
-    static const char *const keys[] = {"replace_on_stop", "remove_call_at_join", "inject_every",
-                                       "pad_to",          "segment_embedding",   "start_offset"};
+    static const char *const keys[] = {"inject_every", "pad_to", "segment_embedding",
+                                       "start_offset"};
     if (d->join == COP_JOIN_SHARED || d->join == COP_JOIN_ASYNC)
         return "join";
     if (d->positions > COP_POSITIONS_EQUAL_START_MAX)
         return "positions";
-    if (d->trigger == COP_TRIGGER_END_OF_TEXT)
-        return "trigger.on";
-    if (d->paths_from == COP_PATHS_MESSAGE)
-        return "paths_from";
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (cop_json_has(root, keys[i]))
             return keys[i];

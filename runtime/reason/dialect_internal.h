@@ -3,6 +3,7 @@
  * dialect.c        the file's life: by path, by name, refused where it is not supported
  * dialect_load.c   its keys, each read once
  * dialect_more.c   the keys that only some systems need
+ * dialect_program.c the keys of those whose messages a program makes, and what they cannot mean
  * dialect_check.c  what cannot be meant, and what this runtime cannot do
  * dialect_text.c   prompts and headers filled in
  */
@@ -25,6 +26,11 @@ extern const char *const cop__dialect_elements[COP_EL_COUNT + 1];
 
 cop_status cop__dialect_load(cop_dialect_file *file);
 cop_status cop__dialect_load_more(const cop_json *root, cop_dialect *dialect);
+cop_status cop__dialect_load_program(const cop_json *root, cop_dialect *dialect);
+cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *dialect);
+/* A list of at most `max` texts, each of which may be a tag. */
+cop_status cop__dialect_texts(const cop_json *object, const char *key, cop_tag *texts, uint32_t max,
+                              uint32_t *n);
 /* A tag, "" where an optional one is missing; without a newline. */
 cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_presence presence,
                             cop_tag *tag);

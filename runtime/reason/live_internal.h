@@ -7,6 +7,7 @@
  * live_rule.c    a rule is told what happens, and obeyed; its probes
  * live_join.c    what the parent goes on with
  * live_retext.c  dialects whose every call encodes the whole text again
+ * live_program.c dialects whose messages a program makes
  * live_pressure.c  what the driver does for a KV pool that is full
  */
 #pragma once
@@ -77,8 +78,15 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     uint32_t ended_order; /* among the problem's paths, from 1 */
     uint32_t kept_ids;    /* of a parent: what its KV holds, of ids (live_retext.c) */
     cop_live_pending pending;
-    bool dropped; /* cancelled, and its text with it */
-    bool counted; /* among its block's finished ones */
+    /* Where a program makes the messages: */
+    uint32_t origin;    /* the position of the first of its ids */
+    uint32_t n_message; /* ids that it begins with; they stay where they are when it begins anew */
+    size_t call_begin;  /* of the text that the running call says, */
+    uint32_t call_said; /* and what had been said before it */
+    uint32_t turn, attempt; /* as the program is told */
+    bool stopped;           /* a stop text ended the call */
+    bool dropped;           /* cancelled, and its text with it */
+    bool counted;           /* among its block's finished ones */
     /* A branch that began anew (live_pressure.c). Those below it wait for its block to be opened
      * once more: out of use until then. What was heard is not heard again. */
     bool withdrawn, had_ended, end_heard;
@@ -112,11 +120,15 @@ struct cop_live {
     uint32_t n_after_fork, n_join_cut, n_join_close;
     cop_join_policy policy; /* the caller's, else the dialect's */
     double quorum_ratio;
-    cop_buffer prompt_text; /* of a dialect whose calls encode the whole text again */
-    cop_token_ids again;    /* their ids */
-    cop_encoder *encoder;   /* for headers, replies and cut tokens, with its own memory */
-    size_t encode_bytes;    /* the longest text that it takes */
-    cop__live_rule *rule;   /* NULL: there is none */
+    cop_message_child *asked; /* [max_branches] scratch of a join's question */
+    const char *keep;         /* of the program's answer at the fork that is being taken */
+    size_t keep_bytes;
+    cop_buffer
+        prompt_text; /* for programs, and of a dialect whose calls encode the whole text again */
+    cop_token_ids again;  /* their ids */
+    cop_encoder *encoder; /* for headers, replies and cut tokens, with its own memory */
+    size_t encode_bytes;  /* the longest text that it takes */
+    cop__live_rule *rule; /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -201,6 +213,20 @@ cop_status cop__live_retext_path(cop_live *live, cop_engine *engine, cop_live_re
 /* What the parent is fed behind a block: all that its KV does not hold, of its text as it is now.
  */
 cop_status cop__live_retext_join(cop_live *live, cop_engine *engine, cop_live_record *parent);
+
+/* live_program.c */
+bool cop__live_has_program(const cop_live *live);
+cop_status cop__live_program_create(const cop_live *live); /* checks that they go together */
+cop_status cop__live_program_reset(cop_live *live);
+cop_status cop__live_program_token(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                   int32_t token, bool end);
+/* The children's prompts, and what the parent keeps; then each is opened. */
+cop_status cop__live_program_fork(cop_live *live, cop_engine *engine, cop_live_record *parent);
+cop_status cop__live_program_open(cop_live *live, cop_engine *engine, cop_live_record *record);
+cop_status cop__live_program_joined(cop_live *live, cop_engine *engine, cop_live_record *parent);
+/* The branch began anew: so do its attempts. */
+void cop__live_program_restart(const cop_live *live, cop_engine *engine,
+                               const cop_live_record *record);
 
 /* live_pressure.c */
 cop_status cop__live_shed(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);

@@ -213,6 +213,8 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
         return cop_engine_end(engine, branch, COP_END_DONE);
     cop_live_record *parent = &live->records[id];
     bool fits;
+    if (cop__live_has_program(live))
+        return cop__live_program_joined(live, engine, parent);
     COP_TRY(join_fits(live, engine, parent, &fits));
     /* Where the text is cut at its limit, as much is joined as there is room for. */
     if (!fits && !live->options.dialect->charge_each_step)
