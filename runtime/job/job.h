@@ -165,6 +165,7 @@ typedef struct cop_problems_method {
     /* Over the paths of a dialect that forks, or over the problem's one sample; a preset or a file
      * (job_rule.h); NULL: none. */
     const char *rule;
+    const char *program; /* makes the dialect's messages (message_program.h); NULL: none */
 } cop_problems_method;
 
 enum { COP_AT_ONCE_MAX = 16, COP_PROBLEM_PATHS_DEFAULT = 64 };

@@ -147,15 +147,17 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u prompts", set->count);
     COP_TRY(encode_all(job, set, out->dialect->prompt, method->ask_paths, out, &out->prompts,
                        out->prompt_end, &out->longest_prompt));
-    if (out->dialect->join == COP_JOIN_MESSAGE)
+    if (out->dialect->join == COP_JOIN_MESSAGE && !out->dialect->program)
         COP_TRY(encode_all(job, set, out->dialect->spawn_prompt, method->ask_paths, out,
                            &out->spawns, out->spawn_end, &out->longest_spawn));
-    if (out->dialect->join != COP_JOIN_NONE)
+    if (out->dialect->join != COP_JOIN_NONE && !out->dialect->program)
         COP_TRY(try_texts(job, out->dialect));
     cop_sha256 sha;
     cop_sha256_begin(&sha);
     hash_dialect(&sha, out->dialect);
     COP_TRY(hash_more(&sha, out->file));
+    if (method->program)
+        cop_sha256_add(&sha, method->program, strlen(method->program) + 1);
     cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
     if (out->spawns.count > 0)
         cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));
@@ -264,8 +266,9 @@ typedef struct problem_queue {
     uint32_t *idle, n_idle;
     uint32_t next, end; /* problems still to begin */
     uint32_t n_ended;
-    uint8_t *marks;    /* [max_ids] of the sample that was read last */
-    cop_status status; /* what a callback could not do; nothing begins after it */
+    cop_message_program *program; /* or NULL */
+    uint8_t *marks;               /* [max_ids] of the sample that was read last */
+    cop_status status;            /* what a callback could not do; nothing begins after it */
 } problem_queue;
 
 static uint64_t key_of(const cop_problem_entry *problem) {
@@ -439,6 +442,12 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
     if (!queue->places || !queue->idle || !queue->marks)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems at once", cell->at_once);
     cop_live_options options = live_options(cell, prune);
+    if (cell->method->program)
+        COP_TRY(cop_message_program_start(
+            &(cop_message_program_options){.command = cell->method->program,
+                                           .timeout_ms = COP_PROGRAM_TIMEOUT_MS},
+            &queue->program));
+    options.program = queue->program;
     const cop_live_tracer_options traced = {.dialect = cell->prompts->dialect,
                                             .max_paths = cop__problem_max_paths(cell),
                                             .keep_partial = cell->method->join_policy.keep_partial};
@@ -461,6 +470,7 @@ static void release_places(problem_queue *queue) {
         cop_live_tracer_destroy(queue->places[i].tracer);
         cop_job_rule_close(&queue->places[i].rule);
     }
+    cop_message_program_stop(queue->program);
     cop_free(queue->marks);
     cop_free(queue->places);
     cop_free(queue->idle);

@@ -36,6 +36,8 @@
 
 #include "base/memory.h"
 
+enum { COP_PROGRAM_TIMEOUT_MS = 10000 }; /* where the user names none */
+
 typedef enum cop_program_failure { COP_PROGRAM_ENDS_RUN, COP_PROGRAM_GOES_ON } cop_program_failure;
 
 typedef struct cop_message_program_options {
