@@ -40,7 +40,7 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     bool again;
     return !live->spent && cop__live_find_records(live, record, items, &first, &again) &&
            headers_fit(live, record, items) &&
-           cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES);
+           (d->program || cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES));
 }
 
 void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record *parent,

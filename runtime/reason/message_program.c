@@ -186,7 +186,8 @@ static cop_status fail_answer(const cop_message_program *p, const char *expected
 static cop_status ask_line(cop_message_program *p) {
     COP_TRY(cop_line_program_ask(p->program, p->line.data, p->line.bytes, &p->reply));
     json_decref(p->answer);
-    p->answer = json_loadb(p->reply.bytes ? p->reply.data : "", p->reply.bytes, 0, NULL);
+    p->answer =
+        json_loadb(p->reply.bytes ? p->reply.data : "", p->reply.bytes, JSON_ALLOW_NUL, NULL);
     return COP_OK;
 }
 
