@@ -54,6 +54,10 @@ static const char *const live_world_tag_texts[] = {
     "<think>",    "</think>"};
 enum { LIVE_WORLD_TAGS = sizeof live_world_tag_texts / sizeof live_world_tag_texts[0] };
 
+/* The same for tokens that hold the end of a paragraph: ids LIVE_WORLD_STEPS and the next. */
+static bool live_world_steps;
+enum { LIVE_WORLD_STEPS = 256 + LIVE_WORLD_EXTRA };
+
 typedef struct world {
     cop_model *model;
     const cop_tokenizer *tokenizer;
@@ -98,6 +102,10 @@ static inline void live_world_save(const char *path) {
             continue; /* among the extra ones */
         types[n] = 3;
         tokens[n++] = live_world_tag_texts[i];
+    }
+    for (uint32_t i = 0; live_world_steps && i < 2; i++) {
+        types[n] = 1;
+        tokens[n++] = i ? "?\u010a\u010a\u010aX" : "\u010a\u010a";
     }
     types[n] = 3;
     tokens[n++] = "<|end|>";

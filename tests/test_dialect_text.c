@@ -124,6 +124,18 @@ static const struct {
      "<think><Outlines><Outline>1: p</Outline></Outlines>([\n<Thread>\n1:] "
      "x</Thread>){\n<Conclusion>\n}z"
      "</Conclusion></Parallel></think>"},
+    /* Steps stand in the order in which they ended; each worker's are one path. */
+    {"hogwild",
+     "P**Alice [1]:** Hi, I'm Alice. Here's how we can go.\n\n**Bob [1]:** Hi, I'm Bob. Yes!\n\n"
+     "**Alice [2]:** Quick check: am I doing redundant work? (yes/no): no.\n\n\n\n### Work in "
+     "progress (others)\n\n**Alice [3]:** so<...>\n\n**Bob [2]:** we<...>\n\n\n\nWait, given "
+     "the limited time, I have to give an answer right now. Considering all my previous attempts, "
+     "I have to conclude that the final answer is \\boxed{5}",
+     "([**Alice [1]:** Hi, I'm Alice. Here's how we can] go.\n\n[**Alice [2]:** Quick check: am I "
+     "doing redundant work? (yes/no): ]no.\n\n[**Alice [3]:** ]so|[**Bob [1]:** Hi, I'm Bob.] "
+     "Yes!\n\n[**Bob [2]:** ]we){\n\nWait, given the limited time, I have to give an answer "
+     "right now. Considering all my previous attempts, I have to conclude that the final answer is "
+     "\\boxed{}5}"},
     {"countdown-sequential", "18 - 4", "18 - 4"},
     {"countdown-stitch", "<try>a<try>b<fork><thr>ax<end><thr>by<end><join>z",
      "<try>a<try>b<fork>([<thr>a]x<end>|[<thr>b]y<end>){<join>}z"},

@@ -8,9 +8,7 @@
  */
 static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
     static const char *const words[][2] = {
-        {"\"stitch\"", "\"shared\""},
         {"\"stitch\"", "\"async\""},
-        {"\"equal_start_max\"", "\"block_relative\""},
         {"\"equal_start_max\"", "\"disjoint\""},
         {"\"equal_start_max\"", "\"predicted_gap\""},
         {"\"nested\": true", "\"nested\": true, \"trigger\": {\"on\": \"end_of_text\"}"},
@@ -18,8 +16,6 @@ static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
         {"\"nested\": true",
          "\"nested\": true, \"replace_on_stop\": [{\"text\": \"a\", \"by\": \"b\"}]"},
         {"\"nested\": true", "\"nested\": true, \"remove_call_at_join\": true"},
-        {"\"nested\": true",
-         "\"nested\": true, \"inject_every\": {\"tokens\": 2, \"text\": \"x\"}"},
         {"\"nested\": true", "\"nested\": true, \"pad_to\": 16"},
         {"\"nested\": true", "\"nested\": true, \"segment_embedding\": \"t\""},
         {"\"nested\": true", "\"nested\": true, \"start_offset\": -1"},
@@ -175,7 +171,8 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
     check_keys(schema, "");
     static const char *const objects[] = {
         "tags",          "reply",  "trigger",        "items",       "after_plan",  "after_path",
-        "joined_header", "budget", "stage_sampling", "join_policy", "inject_every"};
+        "joined_header", "budget", "stage_sampling", "join_policy", "inject_every",
+        "shared"};
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
         const json_t *object = json_object_get(root, objects[i]);
         const char *const *known = cop_dialect_keys(objects[i]);
@@ -190,6 +187,7 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
     check_keys(json_object_get(definitions, "conclusion"), "tags.join");
     check_keys(json_object_get(definitions, "stage"), "stage_sampling.*");
     check_keys(json_object_get(definitions, "replacement"), "replace_on_stop[]");
+    check_keys(json_object_get(definitions, "worker"), "shared.workers[]");
     CHECK(cop_dialect_keys("no such object") == NULL);
     json_decref(schema);
 }

@@ -28,7 +28,7 @@
 #include "kv/plan.h"
 #include "model/model.h"
 
-enum { COP_BACKEND_ABI = 2, COP_TOP_LOGPROBS = 20 };
+enum { COP_BACKEND_ABI = 3, COP_TOP_LOGPROBS = 20 };
 
 /* How matrix products are made. Invariant: a row's bits do not depend on the other rows of its
  * step, which is the promise of the runtime; fast: whatever the device's library finds fastest for
@@ -69,6 +69,10 @@ typedef struct cop_step {
     uint32_t n_rows, n_decode;
     const int32_t *token;    /* [n_rows] */
     const int32_t *position; /* [n_rows] rotary position */
+    /* [n_rows] rotary position of the row's key where it is not the query's: its segment floats
+     * (cop_kv_float). NULL: they are the same. cpu alone; others refuse it, and entries with a
+     * q_shift. */
+    const int32_t *key_position;
     const uint32_t *segment; /* [n_rows] where the row's K and V go */
     const uint32_t *offset;  /* [n_rows] token offset in that segment */
     cop_plan_tables plan;

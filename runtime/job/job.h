@@ -97,6 +97,7 @@ typedef enum cop_method {
     COP_METHOD_REPREFILL,
     COP_METHOD_REPREFILL_REUSE,
     COP_METHOD_STITCH,
+    COP_METHOD_SHARED,
     COP_METHOD_COUNT,
 } cop_method;
 const char *cop_method_name(cop_method method); /* "reprefill+reuse" */

@@ -15,6 +15,7 @@ static const struct {
     [COP_METHOD_REPREFILL_REUSE] = {"reprefill+reuse", COP_JOIN_REPREFILL,
                                     COP_REUSE_LONGEST_PREFIX},
     [COP_METHOD_STITCH] = {"stitch", COP_JOIN_STITCH, COP_REUSE_NONE},
+    [COP_METHOD_SHARED] = {"shared", COP_JOIN_SHARED, COP_REUSE_NONE},
 };
 
 const char *cop_method_name(cop_method method) {
@@ -29,7 +30,8 @@ cop_status cop_method_parse(const char *name, cop_method *out) {
         }
     }
     return COP_FAIL(COP_ERR_USAGE,
-                    "join \"%s\" is unknown: use flattened, reprefill, reprefill+reuse or stitch",
+                    "join \"%s\" is unknown: use flattened, reprefill, reprefill+reuse, stitch or "
+                    "shared",
                     name);
 }
 

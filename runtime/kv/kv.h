@@ -12,6 +12,7 @@
  * Fork:   seal the branch's node, open N nodes under it. No token is copied: segments are
  *         page-aligned, so a child always starts on a fresh page.
  * Stitch: append other views' segments to a view, as new nodes over the same segments.
+ * Overlay: the same over segments that others are still writing, for one step.
  * Release: drop a holder's reference; nodes, segments and pages that nobody holds are free at once.
  *
  * Invariants: free + held pages == total after every call; a failed call changes nothing. After
@@ -69,6 +70,22 @@ void cop_kv_seal(cop_kv *kv, cop_node node);
  * that already stand there are reused. The caller holds *out (which may be `base` itself). */
 cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
                          uint32_t n_tails, cop_node *out);
+
+/* The same for branches that see each other while they write: tails may be open, each has its own
+ * `below`, and what floats takes its place in the new view. What a node says of the tokens before
+ * it holds until one of the open segments above it grows: such a view is made for one step, and
+ * released after it. */
+cop_status cop_kv_overlay(cop_kv *kv, cop_node base, const cop_node *below, const cop_node *tail,
+                          uint32_t n_tails, cop_node *out);
+
+/* The segment's keys float: they are rotated to positions 0, 1, .. and wherever the segment stands
+ * in a view, n tokens behind its begin, it counts as standing at begin_position + n. A query meets
+ * it rotated by cop_kv_shift more. Source: Hogwild! Inference (arXiv 2504.06261), section 3. */
+void cop_kv_float(cop_kv *kv, cop_node node, int32_t begin_position);
+/* What is added to a query's position where it meets the node's segment. A stitch takes it over
+ * from the view that it copies, as it takes positions; an overlay has each part stand where it is
+ * put. */
+int32_t cop_kv_shift(const cop_kv *kv, cop_node node);
 
 void cop_kv_retain(cop_kv *kv, cop_node node);
 void cop_kv_release(cop_kv *kv, cop_node node); /* COP_NODE_NONE and the root are fine */

@@ -34,6 +34,7 @@ typedef struct cop__node {
     uint32_t segment;
     uint32_t holders, children;
     uint32_t depth, view_tokens, chunk, chunk_fill;
+    int32_t shift; /* of a query that meets the segment here */
 } cop__node;
 
 typedef struct cop__segment {
@@ -42,6 +43,8 @@ typedef struct cop__segment {
     uint32_t ahead, ahead_at; /* pages ahead; place in segments_ahead while there are any */
     uint32_t size_class;      /* COP__CLASS_NONE while it has no page */
     bool open;
+    bool floats;   /* it counts as standing where a view has it: */
+    int32_t begin; /* at this position, in a view that begins with it */
 } cop__segment;
 
 /* Both lists are sets: an element that says it stands at `at` does so only if the list agrees, so

@@ -52,6 +52,11 @@ static void chunk_after(const cop_kv *kv, cop_node parent, uint32_t *chunk, uint
     }
 }
 
+static int32_t shift_here(const cop_kv *kv, const cop__node *node) {
+    const cop__segment *segment = &kv->segment_state[node->segment];
+    return segment->floats ? -(segment->begin + (int32_t)node->view_tokens) : 0;
+}
+
 /* Takes a free node and links it as the last child of its parent. */
 static cop_node node_create(cop_kv *kv, cop_node parent, uint32_t segment) {
     const cop_node node = kv->free_nodes[--kv->n_free_nodes];
@@ -69,6 +74,7 @@ static cop_node node_create(cop_kv *kv, cop_node parent, uint32_t segment) {
         .view_tokens = above->view_tokens + cop__node_tokens(kv, parent),
     };
     chunk_after(kv, parent, &n->chunk, &n->chunk_fill);
+    n->shift = shift_here(kv, n);
     if (above->last_child == COP_NODE_NONE)
         above->first_child = node;
     else
@@ -156,6 +162,17 @@ uint32_t cop_kv_references(const cop_kv *kv, cop_node node) {
     return kv->nodes[node].holders + kv->nodes[node].children;
 }
 
+/* What a view is continued with: the segments between below[i * step] and tail[i]. */
+typedef struct tails {
+    const cop_node *below, *tail;
+    uint32_t n, step;
+    bool overlay; /* tails may be open, and what floats takes its place in the new view */
+} tails;
+
+static cop_node below_of(const tails *t, uint32_t i) {
+    return t->below[i * t->step];
+}
+
 /* The nodes from below `below` down to `tail` into kv->path; returns their number. */
 static uint32_t path_between(cop_kv *kv, cop_node below, cop_node tail) {
     const uint32_t n = kv->nodes[tail].depth - kv->nodes[below].depth;
@@ -164,17 +181,17 @@ static uint32_t path_between(cop_kv *kv, cop_node below, cop_node tail) {
     return n;
 }
 
-static cop_status stitch_validate(const cop_kv *kv, cop_node base, cop_node below,
-                                  const cop_node *tail, uint32_t n_tails) {
+static cop_status tails_validate(const cop_kv *kv, cop_node base, const tails *t) {
     if (!cop__node_live(kv, base) || !cop__node_sealed(kv, base))
         return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: base node %u is not a sealed node", base);
-    if (!cop__node_live(kv, below))
-        return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: node %u does not exist", below);
-    for (uint32_t i = 0; i < n_tails; i++) {
-        if (!cop__node_live(kv, tail[i]) || !cop__node_sealed(kv, tail[i]))
+    for (uint32_t i = 0; i < t->n; i++) {
+        const cop_node below = below_of(t, i), tail = t->tail[i];
+        if (!cop__node_live(kv, below))
+            return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: node %u does not exist", below);
+        if (!cop__node_live(kv, tail) || (!t->overlay && !cop__node_sealed(kv, tail)))
             return COP_FAIL(COP_ERR_INTERNAL, "kv stitch: tail %u, node %u, is not a sealed node",
-                            i, tail[i]);
-        cop_node node = tail[i];
+                            i, tail);
+        cop_node node = tail;
         while (kv->nodes[node].depth > kv->nodes[below].depth)
             node = kv->nodes[node].parent;
         if (node != below)
@@ -184,16 +201,15 @@ static cop_status stitch_validate(const cop_kv *kv, cop_node base, cop_node belo
     return COP_OK;
 }
 
-cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
-                         uint32_t n_tails, cop_node *out) {
-    COP_TRY(stitch_validate(kv, base, below, tail, n_tails));
+static cop_status append_tails(cop_kv *kv, cop_node base, const tails *t, cop_node *out) {
+    COP_TRY(tails_validate(kv, base, t));
     /* Counts what is missing first, so that a failure changes nothing. A view that is missing one
      * node misses all that follow. */
     cop_node end = base;
     uint32_t missing = 0;
     uint64_t tokens = cop_kv_view_tokens(kv, base);
-    for (uint32_t i = 0; i < n_tails; i++) {
-        const uint32_t n = path_between(kv, below, tail[i]);
+    for (uint32_t i = 0; i < t->n; i++) {
+        const uint32_t n = path_between(kv, below_of(t, i), t->tail[i]);
         for (uint32_t j = 0; j < n; j++) {
             const uint32_t segment = kv->nodes[kv->path[j]].segment;
             tokens += kv->segments[segment].tokens;
@@ -215,17 +231,42 @@ cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_no
         return COP_FAIL(COP_ERR_NO_ROOM, "a stitched view would hold more than 2^32 tokens");
 
     end = base;
-    for (uint32_t i = 0; i < n_tails; i++) {
-        const uint32_t n = path_between(kv, below, tail[i]);
+    for (uint32_t i = 0; i < t->n; i++) {
+        const uint32_t n = path_between(kv, below_of(t, i), t->tail[i]);
         for (uint32_t j = 0; j < n; j++) {
             const uint32_t segment = kv->nodes[kv->path[j]].segment;
             if (kv->segments[segment].tokens == 0)
                 continue;
             const cop_node next = cop__node_find(kv, end, segment);
             end = next == COP_NODE_NONE ? node_create(kv, end, segment) : next;
+            if (next == COP_NODE_NONE && !t->overlay)
+                kv->nodes[end].shift = kv->nodes[kv->path[j]].shift;
         }
     }
     cop_kv_retain(kv, end);
     *out = end;
     return COP_OK;
+}
+
+cop_status cop_kv_stitch(cop_kv *kv, cop_node base, cop_node below, const cop_node *tail,
+                         uint32_t n_tails, cop_node *out) {
+    const tails t = {.below = &below, .tail = tail, .n = n_tails};
+    return append_tails(kv, base, &t, out);
+}
+
+cop_status cop_kv_overlay(cop_kv *kv, cop_node base, const cop_node *below, const cop_node *tail,
+                          uint32_t n_tails, cop_node *out) {
+    const tails t = {.below = below, .tail = tail, .n = n_tails, .step = 1, .overlay = true};
+    return append_tails(kv, base, &t, out);
+}
+
+void cop_kv_float(cop_kv *kv, cop_node node, int32_t begin_position) {
+    cop__node *n = &kv->nodes[node];
+    kv->segment_state[n->segment].floats = true;
+    kv->segment_state[n->segment].begin = begin_position;
+    n->shift = shift_here(kv, n);
+}
+
+int32_t cop_kv_shift(const cop_kv *kv, cop_node node) {
+    return kv->nodes[node].shift;
 }

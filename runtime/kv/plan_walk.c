@@ -129,6 +129,7 @@ static bool entry_of(const cop_plan *plan, uint32_t tile, cop_node node, piece p
         .segment = plan->kv->nodes[node].segment,
         .first = p.first,
         .tokens = open ? COP_TO_END : end - p.first,
+        .q_shift = cop_kv_shift(plan->kv, node),
         .mask = mask,
         .limits = COP_LIMITS_NONE,
         .node = node,

@@ -31,6 +31,8 @@ void cop_dialect_close(cop_dialect_file *file) {
     if (!file)
         return;
     cop_pattern_destroy(file->dialect.items_pattern);
+    cop_pattern_destroy(file->dialect.shared.step_end);
+    cop_pattern_destroy(file->dialect.shared.finished);
     cop_json_release(&file->root);
     cop_free(file);
 }

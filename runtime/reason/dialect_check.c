@@ -203,6 +203,9 @@ static cop_status check_message(const cop_json *root, const cop_dialect *d) {
 }
 
 static cop_status check_forking(const cop_json *root, const cop_dialect *dialect) {
+    COP_TRY(cop__dialect_check_shared(root, dialect));
+    if (dialect->shared.n_workers) /* it has no tags, and what follows is about them */
+        return COP_OK;
     COP_TRY(check_implied(root, dialect));
     COP_TRY(check_trigger(root, dialect));
     COP_TRY(check_limits(root, dialect));
@@ -231,6 +234,15 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
     if (dialect->reuse != COP_REUSE_NONE && dialect->join != COP_JOIN_REPREFILL)
         return cop_json_fail(root, "reuse", "is for \"join\": \"reprefill\" only; leave it out");
     COP_TRY(check_tags(root, dialect));
+    if (dialect->join != COP_JOIN_SHARED &&
+        (cop_json_has(root, "shared") || dialect->positions == COP_POSITIONS_BLOCK_RELATIVE))
+        return cop_json_fail(root, cop_json_has(root, "shared") ? "shared" : "positions",
+                             "is for \"join\": \"shared\" only; leave it out");
+    if (cop_json_has(root, "inject_every") && !dialect->shared.n_workers)
+        return cop_json_fail(root, "inject_every", "is for \"shared.workers\"; leave it out");
+    if ((dialect->trigger == COP_TRIGGER_PROMPT_END) != (dialect->shared.n_workers > 0))
+        return cop_json_fail(root, "trigger.on",
+                             "is \"prompt_end\" exactly where there are \"shared.workers\"");
     if (dialect->join == COP_JOIN_NONE)
         return check_sequential(root, dialect);
     COP_TRY(cop__dialect_check_program(root, dialect));
@@ -251,11 +263,10 @@ static bool asks_for_penalty(const cop_json *root) {
 }
 
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
-    static const char *const keys[] = {"inject_every", "pad_to", "segment_embedding",
-                                       "start_offset"};
-    if (d->join == COP_JOIN_SHARED || d->join == COP_JOIN_ASYNC)
+    static const char *const keys[] = {"pad_to", "segment_embedding", "start_offset"};
+    if (d->join == COP_JOIN_ASYNC)
         return "join";
-    if (d->positions > COP_POSITIONS_EQUAL_START_MAX)
+    if (d->positions > COP_POSITIONS_BLOCK_RELATIVE)
         return "positions";
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (cop_json_has(root, keys[i]))

@@ -4,6 +4,7 @@
  * dialect_load.c   its keys, each read once
  * dialect_more.c   the keys that only some systems need
  * dialect_program.c the keys of those whose messages a program makes, and what they cannot mean
+ * dialect_shared.c paths that see each other: their keys, and what these cannot mean
  * dialect_check.c  what cannot be meant, and what this runtime cannot do
  * dialect_text.c   prompts and headers filled in
  */
@@ -37,6 +38,11 @@ cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_pr
 /* Unlike cop_json_text, "" is a value here: a dialect may insert nothing. *out stays where the key
  * is missing. */
 cop_status cop__dialect_text(const cop_json *object, const char *key, const char **out);
+/* An expression; NULL where an optional one is missing. */
+cop_status cop__dialect_pattern(const cop_json *object, const char *key, cop_json_presence presence,
+                                cop_pattern **out);
+cop_status cop__dialect_load_shared(const cop_json *root, cop_dialect *dialect);
+cop_status cop__dialect_check_shared(const cop_json *root, const cop_dialect *dialect);
 cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect);
 /* The first key that asks for what this runtime does not do; NULL: there is none. */
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *dialect);

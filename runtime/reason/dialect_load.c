@@ -68,6 +68,7 @@ static const struct {
       "single_tokens",
       "program",
       "stop_texts",
+      "shared",
       "replace_on_stop",
       "max_turn_tokens",
       "inject_every",
@@ -90,6 +91,10 @@ static const struct {
     {"program", {"recipe", "paths"}},
     {"replace_on_stop[]", {"text", "by"}},
     {"inject_every", {"tokens", "text"}},
+    {"shared",
+     {"others_header", "own_header", "workers", "step_token", "step_end", "finished", "forbidden",
+      "forbid_ends", "joined_tail", "finish_tokens"}},
+    {"shared.workers[]", {"begin", "step_begin"}},
 };
 
 const char *const *cop_dialect_keys(const char *object) {
@@ -286,6 +291,7 @@ cop_status cop__dialect_load(cop_dialect_file *file) {
     COP_TRY(load_tags(root, dialect));
     COP_TRY(cop__dialect_load_more(root, dialect));
     COP_TRY(cop__dialect_load_program(root, dialect));
+    COP_TRY(cop__dialect_load_shared(root, dialect));
     const char *lacks = cop__dialect_lacks(root, dialect);
     if (lacks && !file->unsupported)
         return cop_json_fail(root, lacks,

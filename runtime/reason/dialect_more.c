@@ -3,13 +3,14 @@
 
 #include "reason/dialect_internal.h"
 
-static const char *const trigger_names[] = {"plan_close", "block_open", "end_of_text", NULL};
+static const char *const trigger_names[] = {"plan_close", "block_open", "end_of_text", "prompt_end",
+                                            NULL};
 static const char *const paths_from_names[] = {"outlines", "fixed", "message", NULL};
 static const char *const search_names[] = {"plan", "turn", NULL};
 static const char *const duplicate_names[] = {"keep", "drop", "last_wins", NULL};
 static const char *const context_names[] = {"tokens", "text", NULL};
-static const char *const charge_names[] = {"generated", "all_tokens", "critical_path_position",
-                                           "own_times_siblings", NULL};
+static const char *const charge_names[] = {
+    "generated", "all_tokens", "critical_path_position", "own_times_siblings", "each_branch", NULL};
 static const char *const checked_names[] = {"each_token", "each_step", NULL};
 static const char *const loser_names[] = {"drop", "keep_partial", NULL};
 
@@ -62,27 +63,35 @@ static cop_status load_trigger(const cop_json *root, cop_dialect *d) {
     return cop_json_u32(root, "paths", 1, UINT16_MAX, COP_JSON_OPTIONAL, &d->paths);
 }
 
+cop_status cop__dialect_pattern(const cop_json *object, const char *key, cop_json_presence presence,
+                                cop_pattern **out) {
+    const char *pattern = NULL;
+    COP_TRY(cop_json_text(object, key, presence, &pattern));
+    if (!pattern)
+        return COP_OK;
+    if (strlen(pattern) > COP_DIALECT_TEXT_MAX)
+        return cop_json_fail(object, key, "has %zu bytes; give at most %d", strlen(pattern),
+                             COP_DIALECT_TEXT_MAX);
+    if (cop_pattern_create(pattern, out) != COP_OK) {
+        char why[256];
+        strncpy(why, cop_status_message(), sizeof why - 1);
+        why[sizeof why - 1] = '\0';
+        return cop_json_fail(object, key, "%s", why);
+    }
+    return COP_OK;
+}
+
 static cop_status load_items(const cop_json *root, cop_dialect *d) {
     cop_json items;
     uint32_t search = 0, duplicates = 0;
-    const char *pattern;
     COP_TRY(child_of(root, "items", &items));
     if (!items.value)
         return COP_OK;
-    COP_TRY(cop_json_text(&items, "pattern", COP_JSON_REQUIRED, &pattern));
+    COP_TRY(cop__dialect_pattern(&items, "pattern", COP_JSON_REQUIRED, &d->items_pattern));
     COP_TRY(cop_json_choice(&items, "search", search_names, COP_JSON_OPTIONAL, &search));
     COP_TRY(cop_json_choice(&items, "duplicates", duplicate_names, COP_JSON_OPTIONAL, &duplicates));
     d->item_search = (cop_item_search)search;
     d->duplicates = (cop_duplicates)duplicates;
-    if (strlen(pattern) > COP_DIALECT_TEXT_MAX)
-        return cop_json_fail(&items, "pattern", "has %zu bytes; give at most %d", strlen(pattern),
-                             COP_DIALECT_TEXT_MAX);
-    if (cop_pattern_create(pattern, &d->items_pattern) != COP_OK) {
-        char why[256];
-        strncpy(why, cop_status_message(), sizeof why - 1);
-        why[sizeof why - 1] = '\0';
-        return cop_json_fail(&items, "pattern", "%s", why);
-    }
     if (cop_pattern_groups(d->items_pattern) == 0)
         return cop_json_fail(&items, "pattern",
                              "has no group: put the item's number in parentheses");
@@ -172,15 +181,9 @@ static cop_status load_policy(const cop_json *root, cop_dialect *d) {
 
 /* Words for what some originals do and this runtime does not: read so that a file can say it. */
 static cop_status load_words(const cop_json *root) {
-    cop_json inject;
     const char *text;
     uint32_t number;
     int64_t offset;
-    COP_TRY(child_of(root, "inject_every", &inject));
-    if (inject.value) {
-        COP_TRY(cop_json_u32(&inject, "tokens", 1, UINT32_MAX, COP_JSON_REQUIRED, &number));
-        COP_TRY(cop_json_text(&inject, "text", COP_JSON_REQUIRED, &text));
-    }
     COP_TRY(cop_json_u32(root, "pad_to", 1, UINT16_MAX, COP_JSON_OPTIONAL, &number));
     COP_TRY(cop_json_text(root, "segment_embedding", COP_JSON_OPTIONAL, &text));
     return cop_json_i64(root, "start_offset", -64, 64, COP_JSON_OPTIONAL, &offset);

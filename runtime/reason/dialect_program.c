@@ -59,7 +59,7 @@ static cop_status check_without(const cop_json *root, const cop_dialect *d) {
 
 cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *d) {
     static const char *const others[] = {
-        "reuse",           "path_end",      "tags",         "branch_prompt",
+        "shared",          "inject_every",  "reuse",        "path_end",      "tags",         "branch_prompt",
         "join_prompt",     "reply",         "spawn_prompt", "nested",
         "paths",           "items",         "after_plan",   "after_path",
         "after_fork",      "joined_header", "path_close",   "join_end",

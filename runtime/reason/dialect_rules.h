@@ -23,7 +23,7 @@ typedef enum cop_join_rule {
     COP_JOIN_STITCH,    /* the children's segments enter the parent's view (Multiverse) */
     COP_JOIN_MESSAGE,   /* children run in contexts of their own; their replies are fed to the
                            parent as new text (APR, arXiv 2504.15466, section 3) */
-    COP_JOIN_SHARED,    /* everyone sees everyone's tokens, live (Hogwild!): not run here */
+    COP_JOIN_SHARED,    /* paths see each other's tokens, live (Hogwild!, arXiv 2504.06261) */
     COP_JOIN_ASYNC,     /* the parent goes on and joins one path at a time: not run here */
 } cop_join_rule;
 
@@ -31,8 +31,8 @@ typedef enum cop_position_rule {
     COP_POSITIONS_NEXT,            /* ordinary: the next position of the branch's own view */
     COP_POSITIONS_EQUAL_START_MAX, /* all paths start where the parent stands; after the join: 1 +
                                       max */
-    COP_POSITIONS_BLOCK_RELATIVE,  /* these three are not run here */
-    COP_POSITIONS_DISJOINT,
+    COP_POSITIONS_BLOCK_RELATIVE,  /* shared: each part of a view stands where that view has it */
+    COP_POSITIONS_DISJOINT,        /* these two are not run here */
     COP_POSITIONS_PREDICTED_GAP,
 } cop_position_rule;
 
@@ -58,6 +58,7 @@ typedef enum cop_trigger { /* what makes the parent fork */
                            COP_TRIGGER_BLOCK_OPEN,  /* no plan: `paths` of them */
                            COP_TRIGGER_END_OF_TEXT, /* of a call, where `last_line` stands; then a
                                                        program is asked (message_program.h) */
+                           COP_TRIGGER_PROMPT_END,  /* at once, one path for each worker */
 } cop_trigger;
 
 typedef enum cop_paths_from {
@@ -85,6 +86,7 @@ typedef enum cop_charge {                        /* what max_tokens counts */
                           COP_CHARGE_POSITION,   /* positions behind the prompt, of each branch */
                           COP_CHARGE_OWN_TIMES_SIBLINGS, /* what a branch began with, and its own
                                                             tokens times the paths of its block */
+                          COP_CHARGE_EACH_BRANCH,        /* what each branch generates */
 } cop_charge;
 
 typedef enum cop_stage {
@@ -101,7 +103,7 @@ typedef struct cop_stage_sampling { /* instead of the caller's; negative: the ca
 
 enum { COP_STOP_TEXTS_MAX = 8 };
 enum { COP_REPLY_TAGS_MAX = 4, COP_TRIGGER_TEXTS_MAX = 4, COP_SINGLE_TOKENS_MAX = 8 };
-enum { COP_AFTER_TAG_MAX = 4 };
+enum { COP_AFTER_TAG_MAX = 4, COP_SHARED_WORKERS_MAX = 16, COP_SHARED_FORBIDDEN_MAX = 16 };
 
 typedef struct cop_tag {
     const char *text; /* "" where the dialect has none */
@@ -112,6 +114,30 @@ typedef struct cop_stop_text { /* ends a call where it is said, and is cut away 
     cop_tag text;
     const char *by; /* stands in its place, and the call goes on; NULL: it ends */
 } cop_stop_text;
+
+typedef struct cop_shared_worker {
+    const char *begin;      /* what it is given first */
+    const char *step_begin; /* and behind the end of each step, {n}: the step's number, from 2 */
+} cop_shared_worker;
+
+/* Paths that see each other: what a view holds between its parts, and, where the dialect has
+ * workers instead of tags, how their steps move to the common history. */
+typedef struct cop_shared_rules {
+    const char *others_header, *own_header; /* "": none */
+    cop_shared_worker workers[COP_SHARED_WORKERS_MAX];
+    uint32_t n_workers;
+    /* A step ends with a token that holds `step_token`, if the step's text up to there matches. */
+    cop_tag step_token;
+    cop_pattern *step_end;
+    cop_pattern *finished; /* a step that matches as it ends is the run's last; NULL: none is */
+    const char *forbidden[COP_SHARED_FORBIDDEN_MAX]; /* never sampled, where they are one token */
+    uint32_t n_forbidden;
+    bool forbids_ends; /* nor an end of text, nor the token that begins one */
+    uint32_t inject_tokens;
+    const char *inject; /* behind step_begin, once the workers took in so many since the last */
+    const char *joined_tail; /* behind each worker's open step in the joined text */
+    uint32_t finish_tokens;  /* what follows the join has at most so many; 0: the run's limit */
+} cop_shared_rules;
 
 typedef struct cop_dialect {
     const char *name,
@@ -179,6 +205,7 @@ typedef struct cop_dialect {
     double quorum_ratio;         /* of the block's paths, rounded up; 0: join_policy's */
     cop_tag single_tokens[COP_SINGLE_TOKENS_MAX]; /* each must be one token of the model */
     uint32_t n_single_tokens;
+    cop_shared_rules shared;
     /* A program of the user's makes all messages: it is asked when a call of the parent ends whose
      * last line holds one of `last_line` (none: always), at each join, and with `asks_paths` when a
      * path ends. A call is what one thread says between two texts that it is given. */

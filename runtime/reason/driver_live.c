@@ -20,8 +20,8 @@ bool cop__live_forks(const cop_live *live) {
 
 /* ---- life ---- */
 
-static cop_status encode_fixed(cop_live *live, const char *text, size_t bytes, int32_t **out,
-                               uint32_t *n) {
+cop_status cop__live_encode_fixed(cop_live *live, const char *text, size_t bytes, int32_t **out,
+                                  uint32_t *n) {
     cop_token_ids ids = {0};
     cop_status status = cop_tokenizer_encode(live->options.tokenizer, text, bytes,
                                              (cop_encode_options){.no_bos = true}, &ids);
@@ -88,8 +88,8 @@ static cop_status check_dialect(const cop_live *live) {
     for (uint32_t i = 0; i < d->n_single_tokens; i++) {
         int32_t *ids;
         uint32_t n;
-        COP_TRY(encode_fixed((cop_live *)live, d->single_tokens[i].text, d->single_tokens[i].bytes,
-                             &ids, &n));
+        COP_TRY(cop__live_encode_fixed((cop_live *)live, d->single_tokens[i].text,
+                                       d->single_tokens[i].bytes, &ids, &n));
         if (n != 1)
             return COP_FAIL(COP_ERR_CONFIG,
                             "dialect %s needs '%s' to be one token, and this model's tokenizer "
@@ -112,17 +112,19 @@ static cop_status create_dialect(cop_live *live) {
     const char *close = d->path_close ? d->path_close : d->close[COP_EL_PATH].text;
     const char *cut = d->join_prompt_cut ? d->join_prompt_cut : "";
     const char *given = d->after_fork ? d->after_fork : "";
-    COP_TRY(
-        encode_fixed(live, d->join_prompt, strlen(d->join_prompt), &live->join_ids, &live->n_join));
-    COP_TRY(encode_fixed(live, close, strlen(close), &live->close_ids, &live->n_close));
-    COP_TRY(encode_fixed(live, cut, strlen(cut), &live->join_cut_ids, &live->n_join_cut));
-    COP_TRY(encode_fixed(live, given, strlen(given), &live->after_fork_ids, &live->n_after_fork));
-    COP_TRY(encode_fixed(live, d->close[COP_EL_JOIN].text, d->close[COP_EL_JOIN].bytes,
-                         &live->join_close_ids, &live->n_join_close));
+    COP_TRY(cop__live_encode_fixed(live, d->join_prompt, strlen(d->join_prompt), &live->join_ids,
+                                   &live->n_join));
+    COP_TRY(cop__live_encode_fixed(live, close, strlen(close), &live->close_ids, &live->n_close));
+    COP_TRY(cop__live_encode_fixed(live, cut, strlen(cut), &live->join_cut_ids, &live->n_join_cut));
+    COP_TRY(cop__live_encode_fixed(live, given, strlen(given), &live->after_fork_ids,
+                                   &live->n_after_fork));
+    COP_TRY(cop__live_encode_fixed(live, d->close[COP_EL_JOIN].text, d->close[COP_EL_JOIN].bytes,
+                                   &live->join_close_ids, &live->n_join_close));
     const cop_join_policy *p = &o->join_policy;
     bool own = p->quorum || p->success_only || p->deadline_tokens || p->keep_partial;
     live->policy = own ? *p : d->join_policy;
     live->quorum_ratio = own ? 0 : d->quorum_ratio;
+    COP_TRY(cop__live_shared_create(live));
     return check_dialect(live);
 }
 
@@ -168,6 +170,7 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
         COP_TRY(cop__live_retext_reset(live));
     if (cop__live_has_program(live))
         COP_TRY(cop__live_program_reset(live));
+    COP_TRY(cop__live_shared_reset(live));
     live->n_records = live->n_ended = 0;
     live->generated = 0;
     live->spent = false;
@@ -200,6 +203,7 @@ cop_status cop_live_create(const cop_live_options *options, cop_live **out) {
 void cop_live_destroy(cop_live *live) {
     if (!live)
         return;
+    cop__live_shared_destroy(live);
     cop_encoder_destroy(live->encoder);
     cop_token_ids_release(&live->scratch);
     cop_token_ids_release(&live->again);
@@ -396,6 +400,8 @@ static cop_status live_start(cop_driver *driver, cop_engine *engine, uint32_t pr
         cop_engine_stream(engine, live->children[i], o->first_sample + i);
         cop__live_expect(live, engine, &live->records[i], 0);
     }
+    for (uint32_t i = 0; i < o->n_samples && live->shared; i++)
+        COP_TRY(cop__live_shared_begin(live, engine, &live->records[i]));
     return COP_OK;
 }
 

@@ -103,6 +103,11 @@ static cop_status compile(cop_replay *r, const cop_stream *stream, uint32_t self
             r->n_flat += piece->n;
         } else {
             COP_TRY(check_block(piece->block, i > 0 ? &stream->pieces[i - 1] : NULL, self != 0));
+            if (self != 0 && r->options.join == COP_JOIN_SHARED)
+                return COP_FAIL(COP_ERR_UNSUPPORTED,
+                                "a path holds a block: under the join rule shared, paths see each "
+                                "other's tokens and cannot fork (choose other trajectories with "
+                                "--id, or another rule)");
             op->first_path = r->n_streams;
             op->n_paths = piece->block->n_paths;
             r->n_streams += op->n_paths;
@@ -141,7 +146,7 @@ static const replay_op *current(const cop_replay *r, replay_stream *s) {
 }
 
 static bool keeps_last_token(const cop_replay *r, cop_engine *engine, cop_branch branch) {
-    if (r->options.join == COP_JOIN_STITCH)
+    if (r->options.join == COP_JOIN_STITCH || r->options.join == COP_JOIN_SHARED)
         return true;
     return r->options.reuse == COP_REUSE_LONGEST_PREFIX &&
            cop_engine_branch(engine, branch).index == 0;
@@ -178,6 +183,8 @@ static cop_status fork_paths(cop_replay *r, cop_engine *engine, replay_stream *s
                              const replay_op *op) {
     cop_branch *children = r->children;
     COP_TRY(cop_engine_fork(engine, s->branch, op->n_paths, children));
+    if (r->options.join == COP_JOIN_SHARED)
+        COP_TRY(cop_engine_share(engine, s->branch, NULL));
     for (uint32_t p = 0; p < op->n_paths; p++) {
         r->streams[op->first_path + p].branch = children[p];
         cop_engine_set_data(engine, children[p], op->first_path + p);
@@ -288,6 +295,9 @@ static cop_status replay_joined(cop_driver *driver, cop_engine *engine, cop_bran
         .first_op = s->first_op, .n_ops = s->n_ops, .op = s->op + 1, .at = op->end};
     if (r->options.join == COP_JOIN_STITCH) {
         COP_TRY(cop_engine_join_stitch(engine, parent, true));
+        cop_engine_expect(engine, parent, tokens_ahead(r, &after));
+    } else if (r->options.join == COP_JOIN_SHARED) {
+        COP_TRY(cop_engine_join_shared(engine, parent));
         cop_engine_expect(engine, parent, tokens_ahead(r, &after));
     } else {
         COP_TRY(cop_engine_join_text(engine, parent, reuse));

@@ -5,6 +5,8 @@
  *   reprefill   paths are branches; at the join their text is prefilled again, causally
  *   stitch      paths are branches; at the join their segments enter the parent's view; all paths
  * of a block start at one position and the text after it at 1 + the largest
+ *   shared      paths see each other's tokens while they are said (engine_share.c); all of them
+ * stand before what follows, which has the next position. Paths must not hold blocks
  *
  * Decode rows compute logits and sample; then the recorded token is taken. A driver replays once.
  */

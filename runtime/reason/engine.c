@@ -104,6 +104,7 @@ static cop_status create_arrays(cop_engine *e) {
     e->problems = cop_calloc(e->max_problems, sizeof *e->problems);
     e->token = cop_calloc(o->max_rows, sizeof *e->token);
     e->position = cop_calloc(o->max_rows, sizeof *e->position);
+    e->key_position = cop_calloc(o->max_rows, sizeof *e->key_position);
     e->segment = cop_calloc(o->max_rows, sizeof *e->segment);
     e->offset = cop_calloc(o->max_rows, sizeof *e->offset);
     e->row_term = cop_calloc(o->max_rows, sizeof *e->row_term);
@@ -111,6 +112,8 @@ static cop_status create_arrays(cop_engine *e) {
     e->decode_slot = cop_calloc(o->max_branches, sizeof *e->decode_slot);
     e->decode_branch = cop_calloc(o->max_branches, sizeof *e->decode_branch);
     e->candidates = cop_calloc(o->max_branches, sizeof *e->candidates);
+    e->share_below = cop_calloc(records + 2, sizeof *e->share_below);
+    e->share_tail = cop_calloc(records + 2, sizeof *e->share_tail);
     e->runs = cop_calloc(records, sizeof *e->runs);
     e->plan_runs = cop_calloc(records, sizeof *e->plan_runs);
     bool flights = true;
@@ -122,9 +125,10 @@ static cop_status create_arrays(cop_engine *e) {
     }
     e->samples = cop_calloc(o->max_branches, sizeof *e->samples);
     bool whole = flights && e->seen && e->branches && e->free_ids && e->problems && e->token &&
-                 e->position && e->segment && e->offset && e->row_term && e->row_view &&
-                 e->decode_slot && e->decode_branch && e->candidates && e->fillers && e->runs &&
-                 e->plan_runs && e->samples && e->segment_step && e->segment_tokens;
+                 e->position && e->key_position && e->share_below && e->share_tail && e->segment &&
+                 e->offset && e->row_term && e->row_view && e->decode_slot && e->decode_branch &&
+                 e->candidates && e->fillers && e->runs && e->plan_runs && e->samples &&
+                 e->segment_step && e->segment_tokens;
     if (!whole)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the engine's tables");
     while (e->n_free < records) /* a stack: the first taken is branch 0 */
@@ -160,7 +164,8 @@ void cop_engine_destroy(cop_engine *e) {
                       e->position,     e->segment,        e->offset,        e->row_term,
                       e->row_view,     e->decode_slot,    e->decode_branch, e->candidates,
                       e->fillers,      e->runs,           e->plan_runs,     e->samples,
-                      e->segment_step, e->segment_tokens, e->free_ids};
+                      e->segment_step, e->segment_tokens, e->free_ids,      e->key_position,
+                      e->share_below,  e->share_tail};
     for (uint32_t i = 0; i < COP_FLIGHTS_MAX; i++) {
         cop_free(e->flights[i].requests);
         cop_free(e->flights[i].gives);
@@ -233,8 +238,8 @@ void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch wit
     *(to->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[to->newer].older) = with;
 }
 
-static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch parent, cop_node view,
-                             cop_branch *out) {
+cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_branch parent,
+                                  cop_node view, cop_branch *out) {
     cop_node node;
     if (cop__engine_is_full(engine))
         return cop__engine_too_many(engine);
@@ -246,6 +251,7 @@ static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch pa
                                   .parent = parent,
                                   .serial = engine->next_serial++,
                                   .node = node,
+                                  .view = COP_NODE_NONE,
                                   .slot = UINT32_MAX,
                                   .row = COP_ROW_NONE,
                                   .last_row = COP_ROW_NONE,
@@ -259,7 +265,7 @@ static cop_status branch_new(cop_engine *engine, uint32_t problem, cop_branch pa
 }
 
 cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out) {
-    COP_TRY(branch_new(engine, problem, COP_BRANCH_NONE, cop_kv_root(engine->kv), out));
+    COP_TRY(cop__engine_branch_new(engine, problem, COP_BRANCH_NONE, cop_kv_root(engine->kv), out));
     cop_branch_record *root = &engine->branches[*out];
     root->stream = cop_rng_fold(0, engine->problems[problem].driver->problem_key);
     engine->problems[problem].root = *out;
@@ -399,6 +405,9 @@ void cop__engine_leave_plan(cop_engine *engine, cop_branch_record *branch) {
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
+    if (parent->shared)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "a branch that others see while it decodes cannot fork");
     COP_TRY(cop__engine_unpark(engine, parent_id));
     cop__engine_leave_plan(engine, parent);
     cop_kv_seal(engine->kv, parent->node);
@@ -414,7 +423,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     cop_branch *link = &parent->first_child;
     for (uint32_t i = 0; i < n; i++) {
         cop_node view = spawn ? cop_kv_root(engine->kv) : parent->node;
-        COP_TRY(branch_new(engine, parent->problem, parent_id, view, &out[i]));
+        COP_TRY(cop__engine_branch_new(engine, parent->problem, parent_id, view, &out[i]));
         cop_branch_record *child = &engine->branches[out[i]];
         child->index = i;
         child->depth = parent->depth + 1;

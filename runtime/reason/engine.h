@@ -184,6 +184,25 @@ cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, co
 /* As fork, but each child begins with an empty view at position 0: it sees only what it is fed. */
 cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
 
+/* After a fork, before its children are fed anything: from now on they see each other's tokens, in
+ * the very step in which these are computed (engine_share.c has the layout). Headers stand between
+ * the parts of every path's view, computed alone; their ids stay the driver's as in feed, until
+ * they have run. Positions: each path counts on through its view, wherever the parts stand in it.
+ * Such paths do not fork, are never made to give way, and end as others do; whoever is pruned
+ * disappears from the others' views. ERR_UNSUPPORTED where the backend does not rotate queries for
+ * each segment that they see. */
+typedef struct cop_shared_headers {
+    const int32_t *others, *own; /* before the other paths' text; before the path's own */
+    uint32_t n_others, n_own;
+} cop_shared_headers;
+cop_status cop_engine_share(cop_engine *engine, cop_branch parent,
+                            const cop_shared_headers *headers);
+/* All that a path of a shared block was fed, and that has run, stands before the block from now on,
+ * for every path; the path goes on with nothing of its own. */
+cop_status cop_engine_share_move(cop_engine *engine, cop_branch branch);
+/* Tokens that a path of the block sees now, or will when what it was fed has run. */
+uint32_t cop_engine_share_view_tokens(const cop_engine *engine, cop_branch parent);
+
 /* The most tokens that the branch will be fed before it forks or ends, those it was fed included:
  * what COP_PRESSURE_QUEUE sets aside. Said after a fork, before its first feed. */
 void cop_engine_expect(cop_engine *engine, cop_branch branch, uint32_t tokens);
@@ -212,10 +231,15 @@ void cop_engine_generated(cop_engine *engine, cop_branch branch, uint32_t n);
 /* stitch: parent's view, then each child's own segments, in order; next position = 1 + the largest
  * position reached by any child when `equal_start`, else the number of tokens in the view. */
 cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool equal_start);
+/* shared: what stands before the block by now, then what the paths that are done still hold, in
+ * order; next position = the number of tokens in the view. */
+cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent);
 /* text: the parent's own view again, or, with reuse_first, that of its first child (whose last
  * token must have been fed). The caller feeds the children's text (reprefill) or their replies
  * (message). */
 cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent, bool reuse_first);
+/* The same on an empty view, at position 0: the caller feeds the prompt once more as well. */
+cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent);
 
 typedef struct cop_branch_info {
     cop_branch parent;

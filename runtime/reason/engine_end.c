@@ -6,7 +6,9 @@
 void cop__engine_forget(cop_engine *engine, cop_branch id) {
     cop_branch_record *branch = &engine->branches[id];
     cop__engine_leave_plan(engine, branch);
+    cop_kv_release(engine->kv, branch->view);
     cop_kv_release(engine->kv, branch->node);
+    cop__engine_share_end(engine, branch);
     engine->n_zombies -= branch->state == COP_BRANCH_ZOMBIE;
     engine->n_parked -= branch->parked;
     branch->state = COP_BRANCH_FREE;

@@ -7,10 +7,11 @@
 
 static cop_sample_request request_of(const cop_engine *engine, const cop_branch_record *branch,
                                      uint32_t row, uint32_t position) {
-    return (cop_sample_request){.row = row,
-                                .top_p = 1,
-                                .forced = -1,
-                                .key = {engine->options.seed, branch->stream, position}};
+    return (cop_sample_request){
+        .row = row,
+        .top_p = 1,
+        .forced = -1,
+        .key = {engine->options.seed, branch->stream, branch->draws_before + position}};
 }
 
 static void add_give(cop_flight *flight, const cop_engine *engine, cop_branch id,
@@ -98,6 +99,7 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
                      .n_decode = engine->n_decode,
                      .token = engine->token,
                      .position = engine->position,
+                     .key_position = engine->floats ? engine->key_position : NULL,
                      .segment = engine->segment,
                      .offset = engine->offset,
                      .plan = tables};
@@ -115,6 +117,7 @@ static cop_status flight_queue(cop_engine *engine, cop_flight *flight) {
     cop__engine_leave_split(engine, flight->begin_ns, flight->share);
     flight->queue_ns = engine->mark_ns - flight->begin_ns;
     cop__engine_enter(engine, COP_TERM_HOST);
+    cop__engine_share_release(engine);
     COP_TRY(status);
     cop_plan_changes_clear(engine->plan);
     engine->ops->counters(engine->backend, &after);

@@ -3,6 +3,7 @@
  * engine.c         create, branches that come and go, what drivers call
  * engine_end.c     branches that end, and those that begin anew
  * engine_join.c    the joins
+ * engine_share.c   blocks whose paths see each other while they decode
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
  * engine_retract.c tokens taken back, before a fork or because the text became another one
@@ -55,6 +56,12 @@ typedef struct cop_branch_record {
     uint32_t index, depth;
     uint32_t serial; /* tells a reused record from the old one */
     cop_node node;
+    cop_node view; /* of a shared branch in the step being built; else COP_NODE_NONE */
+    bool shared;   /* the other paths of its block see it while it decodes (engine_share.c) */
+    bool shares;   /* its open block is such a one: */
+    cop_node share_base, share_others, share_own; /* what stands before, headers */
+    int32_t share_begin; /* position at which the block has token 0 of its views */
+    uint32_t draws_before;   /* added to its position in the keys of random numbers */
     cop_branch older, newer; /* branches in use, by age */
     uint32_t slot;           /* the plan's decode slot, or UINT32_MAX */
     uint32_t row;            /* its decode row, or COP_ROW_NONE */
@@ -163,7 +170,9 @@ struct cop_engine {
     uint32_t n_problems, max_problems;
 
     /* the step being built */
-    int32_t *token, *position;
+    int32_t *token, *position, *key_position;
+    bool floats; /* some row's key stands at another position than its query */
+    cop_node *share_below, *share_tail; /* scratch of a view */
     uint32_t *segment, *offset;
     uint8_t *row_term;  /* cop_term of each row */
     uint64_t *row_view; /* tokens that each row sees */
@@ -208,7 +217,19 @@ double cop__step_model_ns(const cop_step_model *model, double rows, double load_
 void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branch, uint32_t other,
                        uint64_t value);
 
+/* engine_share.c */
+/* What the branch's rows see in the step being built. */
+cop_node cop__engine_view(const cop_branch_record *branch);
+/* Runs for all that the paths of shared blocks were fed, each block's together or not at all. */
+cop_status cop__engine_share_rows(cop_engine *engine, uint32_t *room);
+void cop__engine_share_release(cop_engine *engine); /* the step's views */
+/* Moves what the paths hold behind what stands before the block: the view of the parent. */
+cop_status cop__engine_share_stitch(cop_engine *engine, cop_branch_record *parent, cop_node *view);
+void cop__engine_share_end(cop_engine *engine, cop_branch_record *parent);
+
 /* engine.c */
+cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_branch parent,
+                                  cop_node view, cop_branch *out);
 void cop__engine_release(cop_engine *engine, cop_branch branch);
 void cop__engine_forget(cop_engine *engine, cop_branch branch);
 void cop__engine_settle(const cop_engine *engine, cop_branch_record *branch);

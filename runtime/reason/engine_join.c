@@ -31,6 +31,7 @@ static cop_status hand_over_pending(cop_engine *engine, cop_branch parent_id) {
     heir->state = COP_BRANCH_ZOMBIE;
     heir->parent = heir->first_child = heir->next_sibling = COP_BRANCH_NONE;
     heir->n_children = heir->n_children_live = 0;
+    heir->shares = false;
     heir->end = COP_END_DONE;
     heir->serial = engine->next_serial++;
     cop_kv_retain(engine->kv, heir->node);
@@ -53,6 +54,7 @@ static cop_status reopen(cop_engine *engine, cop_branch parent_id, cop_node view
     parent->again.n = 0;
     parent->n_fed = parent->fed_tokens = parent->expected_tokens = 0;
     parent->fed_whole = true;
+    cop__engine_share_end(engine, parent);
     absorb_children(engine, parent_id);
     return COP_OK;
 }
@@ -90,6 +92,36 @@ cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool eq
     cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
     cop__engine_delay(engine, COP_TERM_JOIN);
     cop_status status = stitch(engine, parent, equal_start);
+    cop__engine_enter(engine, term);
+    return status;
+}
+
+cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent_id) {
+    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
+    cop__engine_delay(engine, COP_TERM_JOIN);
+    cop_status status = reopen(engine, parent_id, cop_kv_root(engine->kv));
+    if (status == COP_OK) {
+        engine->branches[parent_id].next_position = 0;
+        engine->branches[parent_id].spawned = true;
+    }
+    cop__engine_enter(engine, term);
+    return status;
+}
+
+cop_status cop_engine_join_shared(cop_engine *engine, cop_branch parent_id) {
+    cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
+    cop__engine_delay(engine, COP_TERM_JOIN);
+    cop_branch_record *parent = &engine->branches[parent_id];
+    cop_node view = COP_NODE_NONE;
+    cop_status status = cop__engine_share_stitch(engine, parent, &view);
+    if (status == COP_OK) {
+        const uint32_t tokens = cop_kv_view_tokens(engine->kv, view);
+        cop_kv_retain(engine->kv, view);
+        status = reopen(engine, parent_id, view);
+        if (status == COP_OK)
+            parent->next_position = (uint32_t)((int32_t)tokens + parent->share_begin);
+        cop_kv_release(engine->kv, view);
+    }
     cop__engine_enter(engine, term);
     return status;
 }

@@ -166,7 +166,7 @@ static cop_branch restartable(cop_engine *engine, cop_branch_state state, cop_br
     for (cop_branch id = engine->newest; id != COP_BRANCH_NONE; id = engine->branches[id].older) {
         const cop_branch_record *b = &engine->branches[id];
         if (b->state != state || b->problem == COP_PROBLEM_NONE || b->node == COP_NODE_NONE ||
-            stands_above(engine, id, but) ||
+            b->shared || b->shares || stands_above(engine, id, but) ||
             (state == COP_BRANCH_LIVE && (!b->parked || !stands_on_own(engine, b))) ||
             (any ? b->yielded >= YIELDS_MAX : comes_before(engine, id, but)))
             continue;
@@ -251,7 +251,7 @@ cop_status cop__engine_take_pages(cop_engine *engine, cop_branch id, uint32_t n,
     if (branch->parked)
         return COP_OK;
     if (engine->options.pressure != COP_PRESSURE_FAIL && branch->fed_tokens == 0 &&
-        !may_start(engine, branch, n)) {
+        !branch->shared && !may_start(engine, branch, n)) {
         park(engine, branch);
         *parked = true;
         return COP_OK;

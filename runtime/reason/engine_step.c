@@ -38,6 +38,12 @@ static void run_again(cop_branch_record *parent) {
     parent->n_spans = parent->n_pending = 1;
 }
 
+/* Paths of a shared block are chosen together (engine_share.c). */
+static bool in_shared_block(const cop_engine *engine, const cop_branch_record *branch) {
+    return branch->state != COP_BRANCH_ZOMBIE && branch->parent != COP_BRANCH_NONE &&
+           engine->branches[branch->parent].shares;
+}
+
 /* One pass over the branches, oldest first: drains go into the runs at once, as long as there is
  * room; the others that have something to run are listed as candidates.
  *
@@ -57,7 +63,8 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
     cop__engine_prefix_drain(engine, room);
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         const cop_branch_record *branch = &engine->branches[id];
-        if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE)
+        if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE ||
+            in_shared_block(engine, branch))
             continue;
         if (branch->state == COP_BRANCH_LIVE) {
             if (branch->row == COP_ROW_NONE || !decodes(branch))
@@ -150,10 +157,11 @@ static void note_view(cop_engine *engine, const cop_branch_record *branch, uint6
     if (tokens > m->view_tokens_longest)
         m->view_tokens_longest = tokens;
     const uint64_t beside = pages_beside(engine, branch);
-    if (tokens / page + cop_kv_node(engine->kv, branch->node).depth + beside <=
+    if (tokens / page + cop_kv_node(engine->kv, cop__engine_view(branch)).depth + beside <=
         m->view_pages_longest)
         return;
-    const uint64_t pages = (own + page - 1) / page + pages_above(engine, branch->node) + beside;
+    const uint64_t pages =
+        (own + page - 1) / page + pages_above(engine, cop__engine_view(branch)) + beside;
     if (pages > m->view_pages_longest)
         m->view_pages_longest = pages;
 }
@@ -161,7 +169,7 @@ static void note_view(cop_engine *engine, const cop_branch_record *branch, uint6
 /* Moves the first `tokens` fed tokens of the branch into rows. */
 static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
     cop_branch_record *branch = &engine->branches[id];
-    cop_node_info node = cop_kv_node(engine->kv, branch->node);
+    cop_node_info node = cop_kv_node(engine->kv, cop__engine_view(branch));
     uint32_t row = engine->n_rows;
     while (tokens > 0) {
         cop_fed_span *span = &branch->spans[0];
@@ -169,7 +177,12 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
         cop_term term = term_of(engine, branch, span->feed);
         for (uint32_t i = 0; i < n; i++, row++) {
             engine->token[row] = span->ids[i];
-            engine->position[row] = (int32_t)(span->position + i);
+            engine->key_position[row] = (int32_t)(span->position + i);
+            engine->position[row] =
+                branch->shared
+                    ? branch->share_begin + (int32_t)(node.view_tokens + span->offset + i)
+                    : engine->key_position[row];
+            engine->floats = engine->floats || branch->shared;
             engine->segment[row] = node.segment;
             engine->offset[row] = span->offset + i;
             engine->row_term[row] = (uint8_t)term;
@@ -192,7 +205,9 @@ static void fill_rows(cop_engine *engine, cop_branch id, uint32_t tokens) {
 cop_status cop__engine_build_rows(cop_engine *engine) {
     uint32_t room = engine->options.max_rows;
     engine->n_rows = engine->n_runs = 0;
+    engine->floats = false;
     uint32_t n_candidates = sort_out(engine, &room);
+    COP_TRY(cop__engine_share_rows(engine, &room));
     COP_TRY(pick_decodes(engine, n_candidates, &room));
     pick_prefills(engine, n_candidates, &room);
     for (uint32_t row = 0; row < engine->n_decode; row++)
@@ -200,7 +215,7 @@ cop_status cop__engine_build_rows(cop_engine *engine) {
     for (uint32_t i = 0; i < engine->n_runs; i++) {
         const cop_run *run = &engine->runs[i];
         const cop_branch_record *branch = &engine->branches[run->branch];
-        engine->plan_runs[i] = (cop_prefill_run){.node = branch->node,
+        engine->plan_runs[i] = (cop_prefill_run){.node = cop__engine_view(branch),
                                                  .first = branch->spans[0].offset,
                                                  .tokens = run->tokens,
                                                  .row = (int32_t)engine->n_rows};

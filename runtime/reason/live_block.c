@@ -101,7 +101,7 @@ cop_status cop__live_header(const cop_live *live, const cop_live_record *parent,
     const cop_live_record *record = &live->records[parent->first_child + index];
     const cop_dialect *d = live->options.dialect;
     cop_live_item item = {0, 0};
-    if (d->paths_from != COP_PATHS_FIXED)
+    if (d->paths_from != COP_PATHS_FIXED && !d->shared.n_workers)
         item = parent->items[index];
     const char *text = parent->text + item.begin;
     /* A number that an expression found is written as it stands there. */
@@ -119,14 +119,15 @@ cop_status cop__live_open_path(cop_live *live, cop_engine *engine, const cop_liv
     size_t bytes;
     if (d->program)
         return cop__live_program_open(live, engine, record);
-    COP_TRY(cop__live_header(live, parent, index, d->branch_prompt, header, &bytes));
+    const char *prompt = d->shared.n_workers ? d->shared.workers[index].begin : d->branch_prompt;
+    COP_TRY(cop__live_header(live, parent, index, prompt, header, &bytes));
     COP_TRY(cop__live_encode(live, header, bytes, false));
     cop__live_hear(live, COP_LIVE_FORK, record);
     COP_TRY(cop__live_append(live, record, live->scratch.data, (uint32_t)live->scratch.count,
                              COP_LIVE_GIVEN));
     record->n_header = record->turn_ids = record->n_ids;
     record->header_bytes = record->turn_begin = record->bytes;
-    if (d->context_text)
+    if (d->context_text && !d->shared.n_workers)
         return cop__live_retext_path(live, engine, record, parent);
     bool spawned = d->join == COP_JOIN_MESSAGE;
     cop__live_expect(live, engine, record, record->n_ids + (spawned ? live->options.n_spawn : 0));
@@ -163,7 +164,7 @@ cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *p
     live->samples[parent->sample].forks++;
     COP_TRY(give_after_fork(live, engine, parent));
     take_records(live, parent, items);
-    if (d->context_text)
+    if (d->context_text && !d->shared.n_workers)
         COP_TRY(cop__live_retext_fork(live, engine, parent));
     if (d->program)
         COP_TRY(cop__live_program_fork(live, engine, parent));
@@ -171,6 +172,8 @@ cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *p
         COP_TRY(cop_engine_spawn(engine, parent->branch, items, live->children));
     else
         COP_TRY(cop_engine_fork(engine, parent->branch, items, live->children));
+    if (d->join == COP_JOIN_SHARED)
+        COP_TRY(cop__live_share(live, engine, parent));
     for (uint32_t i = 0; i < items; i++) {
         live->records[parent->first_child + i].branch = live->children[i];
         cop_engine_set_data(engine, live->children[i], parent->first_child + i);
@@ -188,17 +191,15 @@ bool cop__live_says_success(const cop_live *live, const cop_live_record *record)
                                     record->bytes - record->header_bytes, &d->success);
 }
 
-static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop);
-
 void cop__live_mark_below(cop_live *live, const cop_live_record *record, cop_stop stop) {
     for (uint32_t i = 0; i < record->n_children; i++) {
         cop_live_record *child = &live->records[record->first_child + i];
         if (child->stop == COP_STOP_NONE)
-            mark_ended(live, child, stop);
+            cop__live_mark_ended(live, child, stop);
     }
 }
 
-static void mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
+void cop__live_mark_ended(cop_live *live, cop_live_record *record, cop_stop stop) {
     cop_live_sample *sample = &live->samples[record->sample];
     cop__live_mark_below(live, record, COP_STOP_CANCELLED);
     record->stop = stop;
@@ -225,7 +226,7 @@ static cop_status close_path(cop_live *live, cop_engine *engine, cop_live_record
 
 cop_status cop__live_drop_path(cop_live *live, cop_engine *engine, cop_live_record *record,
                                cop_stop stop) {
-    mark_ended(live, record, stop);
+    cop__live_mark_ended(live, record, stop);
     record->dropped = true;
     return cop_engine_end(engine, record->branch,
                           stop == COP_STOP_CONFIDENCE ? COP_END_PRUNED : COP_END_CANCELLED);
@@ -238,7 +239,7 @@ cop_status cop__live_cancel_path(cop_live *live, cop_engine *engine, cop_live_re
     /* One that waits for its own block, or for a probe, has no row to go on from. */
     if (record->n_children == 0 && !cop__live_rule_waits(live, record))
         COP_TRY(close_path(live, engine, record));
-    mark_ended(live, record, stop);
+    cop__live_mark_ended(live, record, stop);
     if (live->options.dialect->join != COP_JOIN_STITCH) /* there only what has KV can stay */
         COP_TRY(cop__live_gather(live, record));
     return cop__live_end_kept(live, engine, record);
@@ -286,14 +287,14 @@ cop_status cop__live_end_path(cop_live *live, cop_engine *engine, cop_live_recor
     }
     if (!closed) {
         if (rule == COP_PATH_END_ENDS_RUN) {
-            mark_ended(live, record, stop);
+            cop__live_mark_ended(live, record, stop);
             return cop__live_end_sample(live, engine, record->sample, COP_STOP_PATH);
         }
         record->cut = rule == COP_PATH_END_ENDS_RUN_AFTER_MERGE;
         COP_TRY(close_path(live, engine, record));
     }
     cop_live_record *parent = &live->records[record->parent];
-    mark_ended(live, record, stop);
+    cop__live_mark_ended(live, record, stop);
     record->counted = !live->policy.success_only || cop__live_says_success(live, record);
     parent->n_finished += record->counted;
     if (parent->quorum && parent->n_finished >= parent->quorum)

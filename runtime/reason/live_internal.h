@@ -6,6 +6,7 @@
  * live_block.c   blocks: paths are opened, and end by themselves or by a rule
  * live_rule.c    a rule is told what happens, and obeyed; its probes
  * live_join.c    what the parent goes on with
+ * live_shared.c  paths that see each other: workers, their steps, what they are joined to
  * live_retext.c  dialects whose every call encodes the whole text again
  * live_program.c dialects whose messages a program makes
  * live_pressure.c  what the driver does for a KV pool that is full
@@ -71,12 +72,14 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     uint32_t n_finished;                  /* of these: as the join policy counts them */
     cop_live_item *items;                 /* [max_branches] of the plan being written */
     uint32_t n_items;
-    uint32_t quorum;      /* of that block */
-    uint32_t turn_ids;    /* ids at the begin of its turn */
-    uint32_t siblings;    /* paths of its own block, itself included */
-    uint64_t base_ids;    /* what it began with, behind the prompt */
-    uint32_t ended_order; /* among the problem's paths, from 1 */
-    uint32_t kept_ids;    /* of a parent: what its KV holds, of ids (live_retext.c) */
+    uint32_t quorum;         /* of that block */
+    uint32_t turn_ids;       /* ids at the begin of its turn */
+    uint32_t siblings;       /* paths of its own block, itself included */
+    uint64_t base_ids;       /* what it began with, behind the prompt */
+    uint32_t ended_order;    /* among the problem's paths, from 1 */
+    uint32_t step, step_ids; /* a worker's step, from 1, and where it begins in ids */
+    size_t step_bytes;       /* and in text */
+    uint32_t kept_ids;       /* of a parent: what its KV holds, of ids (live_retext.c) */
     cop_live_pending pending;
     /* Where a program makes the messages: */
     uint32_t origin;    /* the position of the first of its ids */
@@ -99,6 +102,7 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
 } cop_live_record;
 
 typedef struct cop__live_rule cop__live_rule;
+typedef struct cop__live_shared cop__live_shared;
 
 struct cop_live {
     cop_driver driver;
@@ -123,12 +127,17 @@ struct cop_live {
     cop_message_child *asked; /* [max_branches] scratch of a join's question */
     const char *keep;         /* of the program's answer at the fork that is being taken */
     size_t keep_bytes;
-    cop_buffer
-        prompt_text; /* for programs, and of a dialect whose calls encode the whole text again */
-    cop_token_ids again;  /* their ids */
-    cop_encoder *encoder; /* for headers, replies and cut tokens, with its own memory */
-    size_t encode_bytes;  /* the longest text that it takes */
-    cop__live_rule *rule; /* NULL: there is none */
+    /* For programs, and of a dialect whose calls encode the whole text again: */
+    cop_buffer prompt_text;
+    cop_token_ids again;                      /* their ids */
+    int32_t *others_ids, *own_ids, *tail_ids; /* of a shared dialect */
+    uint32_t n_others, n_own, n_tail;
+    cop_logit_bias *forbidden; /* what its workers may not say */
+    uint32_t n_forbidden;
+    cop__live_shared *shared; /* [n_samples]; NULL: there are no workers */
+    cop_encoder *encoder;     /* for headers, replies and cut tokens, with its own memory */
+    size_t encode_bytes;      /* the longest text that it takes */
+    cop__live_rule *rule;     /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -203,8 +212,31 @@ bool cop__live_says_success(const cop_live *live, const cop_live_record *record)
 /* Text of paths that are still open goes behind their parent's, so that nothing said is lost. */
 cop_status cop__live_gather(cop_live *live, cop_live_record *record);
 
+/* live_shared.c */
+/* The dialect's texts, encoded, and what its workers may not say. */
+cop_status cop__live_shared_create(cop_live *live);
+cop_status cop__live_shared_reset(cop_live *live);
+void cop__live_shared_destroy(cop_live *live);
+bool cop__live_is_worker(const cop_live *live, const cop_live_record *record);
+/* The block of workers, with the prompt's end. */
+cop_status cop__live_shared_begin(cop_live *live, cop_engine *engine, cop_live_record *sample);
+/* Right after a fork, where the dialect's paths see each other. */
+cop_status cop__live_share(cop_live *live, cop_engine *engine, const cop_live_record *parent);
+cop_status cop__live_worker_token(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                  int32_t token, bool end, bool doubtful);
+/* The workers have ended. */
+cop_status cop__live_workers_joined(cop_live *live, cop_engine *engine, cop_live_record *sample);
+/* What the sample itself may still say is at its end. */
+bool cop__live_is_concluded(const cop_live *live, const cop_live_record *record);
+void cop__live_mark_ended(cop_live *live, cop_live_record *record, cop_stop stop);
+/* A fixed text's ids, in the driver's memory. */
+cop_status cop__live_encode_fixed(cop_live *live, const char *text, size_t bytes, int32_t **out,
+                                  uint32_t *n);
+
 /* live_retext.c */
 cop_status cop__live_retext_reset(cop_live *live);
+/* The prompt and the record's text, encoded in one into live->again. */
+cop_status cop__live_retext_encode(cop_live *live, const cop_live_record *record);
 /* Takes back what the parent's KV holds and the paths' calls have otherwise. */
 cop_status cop__live_retext_fork(cop_live *live, cop_engine *engine, cop_live_record *parent);
 /* What path `record` is fed: its call's ids behind those that its parent keeps. */

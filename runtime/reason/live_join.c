@@ -165,7 +165,8 @@ static cop_status feed_join(cop_live *live, cop_engine *engine, cop_live_record 
     const cop_dialect *d = live->options.dialect;
     if (d->context_text)
         return cop__live_retext_join(live, engine, parent);
-    uint32_t stitched = d->join == COP_JOIN_STITCH ? text - first : 0;
+    bool stays = d->join == COP_JOIN_STITCH || d->join == COP_JOIN_SHARED;
+    uint32_t stitched = stays ? text - first : 0;
     cop__live_expect(live, engine, parent, parent->n_ids - first - kept - stitched);
     if (d->join == COP_JOIN_REPREFILL)
         COP_TRY(cop_engine_feed(engine, parent->branch, parent->ids + first + kept,
@@ -190,6 +191,8 @@ static cop_status go_on(cop_live *live, cop_engine *engine, cop_live_record *par
     if (d->join == COP_JOIN_STITCH)
         COP_TRY(cop_engine_join_stitch(engine, parent->branch,
                                        d->positions == COP_POSITIONS_EQUAL_START_MAX));
+    else if (d->join == COP_JOIN_SHARED)
+        COP_TRY(cop_engine_join_shared(engine, parent->branch));
     else
         COP_TRY(cop_engine_join_text(engine, parent->branch, kept > 0));
     uint32_t text = parent->n_ids;
@@ -200,7 +203,8 @@ static cop_status go_on(cop_live *live, cop_engine *engine, cop_live_record *par
     if (stop != COP_STOP_NONE)
         return cop__live_end_sample(live, engine, parent->sample, stop);
     COP_TRY(feed_join(live, engine, parent, first, text, kept));
-    bool nothing = d->join != COP_JOIN_STITCH && parent->n_ids == first;
+    bool nothing =
+        d->join != COP_JOIN_STITCH && d->join != COP_JOIN_SHARED && parent->n_ids == first;
     if (nothing) /* every path was dropped and the dialect adds nothing: no row to go on from */
         return cop__live_end_sample(live, engine, parent->sample, COP_STOP_CANCELLED);
     return COP_OK;
@@ -215,6 +219,8 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
     bool fits;
     if (cop__live_has_program(live))
         return cop__live_program_joined(live, engine, parent);
+    if (live->shared)
+        return cop__live_workers_joined(live, engine, parent);
     COP_TRY(join_fits(live, engine, parent, &fits));
     /* Where the text is cut at its limit, as much is joined as there is room for. */
     if (!fits && !live->options.dialect->charge_each_step)
@@ -223,14 +229,16 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
 }
 
 cop_status cop__live_gather(cop_live *live, cop_live_record *record) {
-    uint32_t n = record->n_children;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < record->n_children; i++) {
         cop_live_record *child = &live->records[record->first_child + i];
         COP_TRY(cop__live_gather(live, child));
-        bool fits = child->n_ids <= record->max_ids - record->n_ids &&
-                    child->bytes <= record->max_bytes - record->bytes;
+        /* A worker's former steps are there already. */
+        const uint32_t n = child->n_ids - child->step_ids;
+        bool fits = n <= record->max_ids - record->n_ids &&
+                    child->bytes - child->step_bytes <= record->max_bytes - record->bytes;
         if (!child->dropped && fits)
-            COP_TRY(cop__live_append(live, record, child->ids, child->n_ids, COP_LIVE_QUIET));
+            COP_TRY(
+                cop__live_append(live, record, child->ids + child->step_ids, n, COP_LIVE_QUIET));
     }
     record->n_children = 0;
     return COP_OK;

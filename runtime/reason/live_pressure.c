@@ -43,7 +43,7 @@ cop_status cop__live_end_kept(const cop_live *live, cop_engine *engine,
     const cop_dialect *d = live->options.dialect;
     bool first = record == &live->records[live->records[record->parent].first_child];
     bool reused = d->join == COP_JOIN_REPREFILL && d->reuse == COP_REUSE_LONGEST_PREFIX && first;
-    if (d->join == COP_JOIN_STITCH || reused)
+    if (d->join == COP_JOIN_STITCH || d->join == COP_JOIN_SHARED || reused)
         return cop_engine_end(engine, record->branch, COP_END_DONE);
     return cop_engine_end_text(engine, record->branch);
 }

@@ -131,8 +131,8 @@ static cop_status ask(cop_live *live, const cop_live_record *parent, cop_message
                       cop_message_answer *answer) {
     q->prompt = (cop_message_text){live->prompt_text.data, live->prompt_text.bytes};
     q->text = (cop_message_text){parent->text, parent->turn_begin};
-    q->said = (cop_message_text){parent->text + parent->turn_begin,
-                                 parent->bytes - parent->turn_begin};
+    q->said =
+        (cop_message_text){parent->text + parent->turn_begin, parent->bytes - parent->turn_begin};
     q->turn = parent->turn;
     q->attempt = parent->attempt;
     cop_status status =

@@ -43,6 +43,10 @@ static cop_status encode_call(cop_live *live, const cop_live_record *parent, con
                               &live->again);
 }
 
+cop_status cop__live_retext_encode(cop_live *live, const cop_live_record *record) {
+    return encode_call(live, record, "", 0);
+}
+
 /* How many of the parent's first `n` ids the call begins with. ERR_UNSUPPORTED where it has not
  * even the prompt as it was given. */
 static cop_status agree(const cop_live *live, const cop_live_record *parent, uint32_t n,

@@ -38,6 +38,10 @@ static void fill_request(cop_live *live, cop_live_record *record, uint32_t said,
     request->top_p = o->top_p;
     request->min_p = o->min_p;
     set_stage(live, record, request);
+    if (cop__live_is_worker(live, record)) {
+        request->bias = live->forbidden;
+        request->n_bias = live->n_forbidden;
+    }
     for (uint32_t i = 0; i < o->n_script; i++) {
         const cop_script *script = &o->script[i];
         if (strcmp(script->path, record->path_text) == 0 && said < script->n) {
@@ -201,7 +205,7 @@ static bool counts_alone(const cop_live *live) {
     const cop_dialect *d = live->options.dialect;
     return cop__live_forks(live) &&
            (d->charge == COP_CHARGE_POSITION || d->charge == COP_CHARGE_OWN_TIMES_SIBLINGS ||
-            d->charge_each_step);
+            d->charge == COP_CHARGE_EACH_BRANCH || d->charge_each_step);
 }
 
 /* The token is text; what it calls for beyond that is done once it is fed. */
@@ -239,10 +243,13 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
                       const live_token *token, bool doubtful) {
     const cop_live_options *o = &live->options;
     const cop_dialect *d = o->dialect;
+    if (cop__live_is_concluded(live, record))
+        return cop__live_finish_sample(live, engine, record->sample, COP_STOP_LIMIT);
     bool path_end = token->action == COP_ACT_PATH_END;
     bool main_ends = token->action == COP_ACT_BRANCH_END && record->n_path == 0;
     /* Whose KV is not read again is not fed: a path's end, unless it is stitched or reused. */
-    if (path_end && d->join != COP_JOIN_STITCH && d->reuse == COP_REUSE_NONE)
+    if (path_end && d->join != COP_JOIN_STITCH && d->join != COP_JOIN_SHARED &&
+        d->reuse == COP_REUSE_NONE)
         return cop__live_end_path(live, engine, record, true, COP_STOP_END);
     if (token->action == COP_ACT_REFUSED || main_ends)
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_REFUSED);
@@ -379,6 +386,9 @@ static cop_status take_token(cop_live *live, cop_engine *engine, cop_live_record
         if (taken)
             return COP_OK;
     }
+    if (cop__live_is_worker(live, record))
+        return cop__live_worker_token(live, engine, record, sampled->token, end,
+                                      is_doubtful(live, record, sampled));
     if (!end)
         COP_TRY(take_text(live, engine, record, sampled->token, &token));
     bool doubtful = is_doubtful(live, record, sampled);

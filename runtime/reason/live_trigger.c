@@ -19,6 +19,9 @@ bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
         bool spawned = record->n_path > 0 && o->dialect->join == COP_JOIN_MESSAGE;
         uint64_t begin = spawned ? o->n_spawn : o->n_prompt;
         used = position > begin ? position - begin : 0;
+    } else if (charge == COP_CHARGE_EACH_BRANCH) {
+        /* What concludes has a limit of its own, where the dialect gives one. */
+        used = record->n_path > 0 || !o->dialect->shared.finish_tokens ? record->n_said : 0;
     } else if (charge == COP_CHARGE_OWN_TIMES_SIBLINGS) {
         /* After a join of its own a path counts alone. */
         bool among = record->n_path > 0 && record->turn_ids == record->n_header;

@@ -2,6 +2,7 @@
  * recorded text and by trajectory_read.c from JSON, and enter the set whole or not at all. */
 #pragma once
 
+#include "reason/dialect.h"
 #include "reason/trajectory.h"
 
 /* Copies the trajectory's head into the set; its trees are in the arena already. Refuses an id that
@@ -18,4 +19,7 @@ typedef struct cop__piece_list {
     size_t count, capacity;
 } cop__piece_list;
 cop_status cop__piece_list_add(cop__piece_list *list, cop_piece piece);
+/* trajectory_workers.c: prompt, stream and counts of a text in the arena. */
+cop_status cop__trajectory_cut_workers(const cop_dialect *dialect, const char *text, size_t bytes,
+                                       cop_arena *arena, cop_trajectory *tree);
 cop_status cop__piece_list_finish(const cop__piece_list *list, cop_arena *arena, cop_stream *out);

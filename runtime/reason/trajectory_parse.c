@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "reason/parser.h"
 #include "reason/trajectory_internal.h"
 
@@ -314,6 +315,8 @@ static cop_status set_head(builder *b, const char *id, const char *source) {
 static cop_status build(builder *b, const char *id, const char *source) {
     cop__piece_list prompt = {0}, stream = {0};
     cop_status status = set_head(b, id, source);
+    if (status == COP_OK && b->dialect->shared.n_workers)
+        return cop__trajectory_cut_workers(b->dialect, b->text, b->bytes, b->arena, &b->tree);
     if (status == COP_OK)
         status = split_prompt(b, &prompt);
     if (status == COP_OK)

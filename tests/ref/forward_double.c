@@ -10,6 +10,7 @@ typedef struct pass {
     uint32_t n;
     const int32_t *position; /* NULL: 0, 1, .. */
     const uint8_t *sees;     /* [n, n]; NULL: causal */
+    const int32_t *at;       /* [n, n] positions, each row's own; or NULL */
     double *x, *h, *delta;   /* [n, hidden] */
     double *q, *k, *v, *att; /* [n, heads * head_dim] */
     double *gate, *up;       /* [n, ffn] */
@@ -64,20 +65,23 @@ static void normalise(const pass *p, cop_weight weight, uint32_t layer, size_t r
     free(w);
 }
 
-static void rotate(const pass *p, uint32_t heads, double *x) {
+static void rotate_head(const pass *p, double position, double *head) {
     const uint32_t d = p->s->head_dim;
     const bool neighbours = p->s->family == COP_FAMILY_LLAMA;
+    for (uint32_t i = 0; i < d / 2; i++) {
+        double *a = head + (neighbours ? 2 * i : i), *b = a + (neighbours ? 1 : d / 2);
+        const double angle = position * pow(p->s->rope_theta, -2.0 * i / d);
+        const double real = *a * cos(angle) - *b * sin(angle);
+        *b = *a * sin(angle) + *b * cos(angle);
+        *a = real;
+    }
+}
+
+static void rotate(const pass *p, uint32_t heads, double *x) {
     for (uint32_t row = 0; row < p->n; row++)
         for (uint32_t h = 0; h < heads; h++)
-            for (uint32_t i = 0; i < d / 2; i++) {
-                double *head = x + ((size_t)row * heads + h) * d;
-                double *a = head + (neighbours ? 2 * i : i), *b = a + (neighbours ? 1 : d / 2);
-                const double position = p->position ? p->position[row] : (double)row;
-                const double angle = position * pow(p->s->rope_theta, -2.0 * i / d);
-                const double real = *a * cos(angle) - *b * sin(angle);
-                *b = *a * sin(angle) + *b * cos(angle);
-                *a = real;
-            }
+            rotate_head(p, p->position ? p->position[row] : (double)row,
+                        x + ((size_t)row * heads + h) * p->s->head_dim);
 }
 
 /* Attention of one row and one query head. */
@@ -87,10 +91,21 @@ static void attend(const pass *p, uint32_t row, uint32_t head) {
     const double *q = p->q + ((size_t)row * s->n_heads + head) * d;
     double *out = p->att + ((size_t)row * s->n_heads + head) * d, total = 0;
     memset(out, 0, d * sizeof *out);
-    for (size_t j = 0; j <= row; j++) {
-        if (p->sees && !p->sees[(size_t)row * p->n + j])
+    double turned_q[256], turned_k[256];
+    if (p->at) {
+        memcpy(turned_q, q, d * sizeof *q);
+        rotate_head(p, p->at[(size_t)row * p->n + row], turned_q);
+        q = turned_q;
+    }
+    for (size_t j = 0; j < (p->at ? p->n : row + 1); j++) {
+        if (p->at ? p->at[(size_t)row * p->n + j] < 0 : p->sees && !p->sees[(size_t)row * p->n + j])
             continue;
         const double *k = p->k + (j * s->n_kv_heads + kv) * d;
+        if (p->at) {
+            memcpy(turned_k, k, d * sizeof *k);
+            rotate_head(p, p->at[(size_t)row * p->n + j], turned_k);
+            k = turned_k;
+        }
         const double *v = p->v + (j * s->n_kv_heads + kv) * d;
         double score = 0;
         for (size_t i = 0; i < d; i++)
@@ -120,8 +135,10 @@ static void layer_forward(const pass *p, uint32_t l) {
         normalise(p, COP_W_Q_NORM, l, (size_t)p->n * s->n_heads, s->head_dim, p->q, p->q);
         normalise(p, COP_W_K_NORM, l, (size_t)p->n * s->n_kv_heads, s->head_dim, p->k, p->k);
     }
-    rotate(p, s->n_heads, p->q);
-    rotate(p, s->n_kv_heads, p->k);
+    if (!p->at) {
+        rotate(p, s->n_heads, p->q);
+        rotate(p, s->n_kv_heads, p->k);
+    }
     for (uint32_t row = 0; row < p->n; row++)
         for (uint32_t head = 0; head < s->n_heads; head++)
             attend(p, row, head);
@@ -138,7 +155,8 @@ static void layer_forward(const pass *p, uint32_t l) {
 
 /* Logits of the last n_logits tokens. */
 static void forward(const cop_model *model, const int32_t *ids, const int32_t *position,
-                    const uint8_t *sees, uint32_t n, uint32_t n_logits, double *logits) {
+                    const uint8_t *sees, const int32_t *at, uint32_t n, uint32_t n_logits,
+                    double *logits) {
     const cop_model_shape *s = cop_model_shape_of(model);
     const size_t wide = (size_t)n * s->hidden, kv = (size_t)n * s->n_kv_heads * s->head_dim;
     const size_t q = (size_t)n * s->n_heads * s->head_dim, ffn = (size_t)n * s->ffn;
@@ -147,6 +165,7 @@ static void forward(const cop_model *model, const int32_t *ids, const int32_t *p
               .n = n,
               .position = position,
               .sees = sees,
+              .at = at,
               .x = take(wide),
               .h = take(wide),
               .delta = take(wide),
@@ -172,9 +191,14 @@ static void forward(const cop_model *model, const int32_t *ids, const int32_t *p
 
 void forward_double_masked(const cop_model *model, const int32_t *ids, const int32_t *position,
                            const uint8_t *sees, uint32_t n, double *logits) {
-    forward(model, ids, position, sees, n, n, logits);
+    forward(model, ids, position, sees, NULL, n, n, logits);
+}
+
+void forward_double_views(const cop_model *model, const int32_t *ids, const int32_t *at, uint32_t n,
+                          double *logits) {
+    forward(model, ids, NULL, NULL, at, n, n, logits);
 }
 
 void forward_double(const cop_model *model, const int32_t *ids, uint32_t n, double *logits) {
-    forward(model, ids, NULL, NULL, n, 1, logits);
+    forward(model, ids, NULL, NULL, NULL, n, 1, logits);
 }

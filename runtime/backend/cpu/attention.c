@@ -19,8 +19,11 @@ typedef struct worker {
     cop__row *rows;     /* [64 * group], those of the item's slots, slot by slot */
     cop__row **visible; /* [64 * group], those that see the current leaf */
     float *o;           /* [64 * group][d] */
+    float *turned;      /* [64 * group][d], queries as the last entry had them rotated */
     uint32_t n_slots;   /* slots of the tile that take part in the item */
     uint32_t slot[COP_TILE_SLOTS_MAX], plan_slot[COP_TILE_SLOTS_MAX];
+    const float *raw[COP_TILE_SLOTS_MAX]; /* queries of the slot's group, not rotated */
+    int32_t angle[COP_TILE_SLOTS_MAX];    /* to what `turned` was rotated; -1: not yet */
     const cop_walk_entry *listed; /* `visible` holds this entry's rows, which see a whole leaf */
     uint32_t n_listed;
     cop_cpu_attention_counters counters;
@@ -36,6 +39,8 @@ struct cop_cpu_attention {
     cop_cpu_attention_options options;
     const cop__attention_kernels *kernels;
     cop__fold_options fold;
+    bool turns;
+    cop_cpu_attention_turn turn;
     uint32_t group, element_bytes;
     size_t tile_elements, layer_elements; /* K or V of one (page, head); K and V of one layer */
     mapped pool;
@@ -127,6 +132,7 @@ static worker *create_worker(const cop_cpu_attention *a) {
     w->rows = cop_calloc(rows, sizeof *w->rows);
     w->visible = cop_calloc(rows, sizeof(cop__row *));
     w->o = cop_calloc(rows * a->options.head_dim, sizeof *w->o);
+    w->turned = cop_calloc(rows * a->options.head_dim, sizeof *w->turned);
     return w;
 }
 
@@ -136,6 +142,7 @@ static void destroy_worker(worker *w) {
     cop_free(w->rows);
     cop_free(w->visible);
     cop_free(w->o);
+    cop_free(w->turned);
     cop_free(w);
 }
 
@@ -168,8 +175,8 @@ cop_status cop_cpu_attention_create(const cop_cpu_attention_options *options,
     bool complete = a->workers && a->partials && a->loaded;
     for (uint32_t t = 0; complete && t < options->n_threads; t++) {
         a->workers[t] = create_worker(a);
-        complete =
-            a->workers[t] && a->workers[t]->rows && a->workers[t]->visible && a->workers[t]->o;
+        const worker *w = a->workers[t];
+        complete = w && w->rows && w->visible && w->o && w->turned;
     }
     if (complete) {
         *out = a;
@@ -337,6 +344,8 @@ static void begin_item(const cop_cpu_attention *a, const cop_plan_tables *tables
             w->rows[r].q =
                 q + (size_t)tables->slots[slot].row * q_stride + ((size_t)head * a->group + g) * d;
         }
+        w->raw[w->n_slots] = w->rows[(size_t)w->n_slots * a->group].q;
+        w->angle[w->n_slots] = -1;
         w->slot[w->n_slots] = s;
         w->plan_slot[w->n_slots++] = (uint32_t)slot;
     }
@@ -360,8 +369,34 @@ static uint32_t list_visible(const cop_cpu_attention *a, const cop_plan_tables *
     return n;
 }
 
+/* Rotates the queries of the slots that see the entry to where it has them. */
+static void turn_queries(const cop_cpu_attention *a, const cop_plan_tables *tables,
+                         const cop_walk_entry *entry, worker *w) {
+    const uint32_t d = a->options.head_dim;
+    const cop_rotary *rotary = a->turn.rotary;
+    for (uint32_t i = 0; i < w->n_slots; i++) {
+        if (!(entry->mask >> w->slot[i] & 1))
+            continue;
+        const int32_t row = tables->slots[w->plan_slot[i]].row;
+        const int32_t angle = a->turn.position[row] + entry->q_shift;
+        if (w->angle[i] == angle)
+            continue;
+        w->angle[i] = angle;
+        float *to = w->turned + (size_t)i * a->group * d;
+        memcpy(to, w->raw[i], (size_t)a->group * d * sizeof *to);
+        a->turn.rotate(to, a->group, d, rotary->cosine + (size_t)angle * rotary->half,
+                       rotary->sine + (size_t)angle * rotary->half);
+        if (a->turn.round)
+            a->turn.round(to, a->group * d);
+        for (uint32_t g = 0; g < a->group; g++)
+            w->rows[(size_t)i * a->group + g].q = to + (size_t)g * d;
+    }
+}
+
 static void fold_leaf(const cop_cpu_attention *a, const cop_plan_tables *tables,
                       const leaf_place *place, cop__leaf *leaf, worker *w) {
+    if (a->turns)
+        turn_queries(a, tables, place->entry, w);
     const bool whole = place->tokens == COP_LEAF_TOKENS && place->entry->limits == COP_LIMITS_NONE;
     if (!whole || w->listed != place->entry) {
         w->n_listed = list_visible(a, tables, place, w);
@@ -482,6 +517,28 @@ static uint64_t run_work(launch *run, uint64_t work, worker *w) {
     return following;
 }
 
+void cop_cpu_attention_set_turn(cop_cpu_attention *a, const cop_cpu_attention_turn *turn) {
+    a->turns = turn != NULL;
+    if (turn)
+        a->turn = *turn;
+}
+
+static cop_status check_angles(const cop_cpu_attention *a, const cop_plan_tables *tables,
+                               const cop_item *item, const cop_walk_entry *entry) {
+    const cop_tile *tile = &tables->tiles[item->tile];
+    for (uint64_t left = entry->mask; left; left &= left - 1) {
+        const int32_t slot = tile->slot[__builtin_ctzll(left)];
+        const int32_t row = slot == COP_SLOT_HOLE ? -1 : tables->slots[slot].row;
+        const int64_t angle = row < 0 ? 0 : (int64_t)a->turn.position[row] + entry->q_shift;
+        if (angle < 0 || angle >= a->turn.rotary->n_positions)
+            return COP_FAIL(COP_ERR_CONTEXT,
+                            "row %d meets segment %u at position %lld, outside the %u positions of "
+                            "this run",
+                            row, entry->segment, (long long)angle, a->turn.rotary->n_positions);
+    }
+    return COP_OK;
+}
+
 /* Checks the tables against what was created, and forgets which tokens their last launch loaded. */
 static cop_status begin_launch(cop_cpu_attention *a, const cop_plan_tables *tables) {
     const cop_cpu_attention_options *o = &a->options;
@@ -502,11 +559,13 @@ static cop_status begin_launch(cop_cpu_attention *a, const cop_plan_tables *tabl
     for (uint32_t i = 0; i < tables->n_items; i++) {
         for (uint32_t e = 0; e < tables->items[i].n_entries; e++) {
             const cop_walk_entry *entry = &tables->entries[tables->items[i].first_entry + e];
-            if (entry->q_shift != 0)
+            if (entry->q_shift != 0 && !a->turns)
                 return COP_FAIL(COP_ERR_UNSUPPORTED,
-                                "an entry of segment %u rotates the query by %d: the cpu backend "
-                                "has no shared views yet",
+                                "an entry of segment %u rotates the query by %d: queries were "
+                                "rotated already",
                                 entry->segment, entry->q_shift);
+            if (a->turns)
+                COP_TRY(check_angles(a, tables, &tables->items[i], entry));
             const uint32_t *pages =
                 tables->page_table + tables->segments[entry->segment].page_table_offset;
             const uint32_t end = entry_end(tables, entry);

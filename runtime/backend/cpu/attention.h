@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "backend/cpu/isa.h"
+#include "backend/cpu/ops.h"
 #include "base/status.h"
 #include "kernels/tables.h"
 
@@ -44,6 +45,21 @@ void cop_cpu_attention_destroy(cop_cpu_attention *attention);
  * bf16 pool rounds them again, which changes nothing then), at a page and a token within it. */
 void cop_cpu_attention_store(cop_cpu_attention *attention, uint32_t layer, uint32_t page,
                              uint32_t token, const float *k, const float *v);
+
+/* Queries come as they are before the rotary embedding, and are rotated by their row's position
+ * plus the entry's q_shift when a walk comes to it: once, so that rounding to bf16 (`round`, NULL:
+ * none) happens once as well, and a shift of 0 gives the bits of a query that was rotated before.
+ */
+typedef struct cop_cpu_attention_turn {
+    void (*rotate)(float *heads, uint32_t n_heads, uint32_t head_dim, const float *cosine,
+                   const float *sine); /* ops.h */
+    void (*round)(float *x, uint32_t n);
+    const cop_rotary *rotary;
+    const int32_t *position; /* [rows] */
+} cop_cpu_attention_turn;
+
+/* For the launches from now on; NULL: queries are rotated already, and a q_shift is refused. */
+void cop_cpu_attention_set_turn(cop_cpu_attention *attention, const cop_cpu_attention_turn *turn);
 
 /* One launch: every row of the plan. q row r is q + r * q_stride, [n_heads, head_dim] f32; out
  * likewise. A bf16 pool expects q already rounded to bf16. Rows without a key get zeros. */

@@ -21,7 +21,9 @@ static cop_products_mode backend_products(const cop_backend *b) {
 }
 
 static cop_status check_row(const cop_backend *b, const cop_step *step, uint32_t row) {
-    const int32_t token = step->token[row], position = step->position[row];
+    /* Where the key stands elsewhere, attention checks the positions that queries are turned to. */
+    const int32_t *positions = step->key_position ? step->key_position : step->position;
+    const int32_t token = step->token[row], position = positions[row];
     if (token < 0 || (uint32_t)token >= b->shape.vocab)
         return COP_FAIL(COP_ERR_USAGE, "row %u: token %d is outside the vocabulary of %u", row,
                         token, b->shape.vocab);
@@ -52,6 +54,19 @@ static cop_status check_requests(const cop_backend *b, const cop_step *step,
     return COP_OK;
 }
 
+/* Whether a row meets a segment at other positions than its keys were rotated to. */
+static bool step_turns(const cop_step *step) {
+    if (step->key_position)
+        return true;
+    for (uint32_t i = 0; i < step->plan.n_items; i++) {
+        const cop_item *item = &step->plan.items[i];
+        for (uint32_t e = 0; e < item->n_entries; e++)
+            if (step->plan.entries[item->first_entry + e].q_shift != 0)
+                return true;
+    }
+    return false;
+}
+
 static cop_status backend_step_begin(cop_backend *b, const cop_step *step,
                                      const cop_sample_request *requests, uint32_t n_requests,
                                      bool *queued) {
@@ -66,6 +81,7 @@ static cop_status backend_step_begin(cop_backend *b, const cop_step *step,
         COP_TRY(check_row(b, step, row));
     COP_TRY(check_requests(b, step, requests, n_requests));
     b->step = *step;
+    b->turns = step_turns(step);
     b->requests = requests;
     b->n_requests = n_requests;
     b->n_logits_rows = 0;
@@ -143,11 +159,13 @@ static cop_status backend_product(cop_backend *b, cop_product which, uint32_t la
  * and V are zeros from here on. */
 static void finish_qkv(cop_backend *b, uint32_t layer, uint32_t row) {
     float *qkv = cop_cpu_row(b, COP_A_QKV, row);
-    const size_t angle = (size_t)b->step.position[row] * b->rotary.half;
-    cop_cpu_heads_run(b->ops, &b->layers[layer].heads, b->rotary.cosine + angle,
-                      b->rotary.sine + angle, qkv);
+    const int32_t *position = b->step.key_position ? b->step.key_position : b->step.position;
+    const size_t angle = (size_t)position[row] * b->rotary.half;
+    const uint32_t raw = b->turns ? b->shape.n_heads * b->shape.head_dim : 0;
+    (b->turns ? cop_cpu_heads_run_keys : cop_cpu_heads_run)(
+        b->ops, &b->layers[layer].heads, b->rotary.cosine + angle, b->rotary.sine + angle, qkv);
     if (b->options.arith != COP_ARITH_F32)
-        b->ops->round(qkv, b->width[COP_A_QKV]);
+        b->ops->round(qkv + raw, b->width[COP_A_QKV] - raw);
     if (b->failed[row] || !b->ops->finite(qkv, b->width[COP_A_QKV])) {
         b->failed[row] = true;
         memset(qkv, 0, b->width[COP_A_QKV] * sizeof *qkv);
@@ -182,6 +200,12 @@ static cop_status backend_append(cop_backend *b, uint32_t layer) {
 
 static cop_status backend_attention(cop_backend *b, uint32_t layer) {
     const uint64_t begin = cop_clock_ns();
+    const cop_cpu_attention_turn turn = {
+        .rotate = b->layers[layer].heads.rope_halves ? b->ops->rotate_halves : b->ops->rotate,
+        .round = b->options.arith != COP_ARITH_F32 ? b->ops->round : NULL,
+        .rotary = &b->rotary,
+        .position = b->step.position};
+    cop_cpu_attention_set_turn(b->attention, b->turns ? &turn : NULL);
     COP_TRY(cop_cpu_attention_run(b->attention, layer, &b->step.plan, b->activation[COP_A_QKV],
                                   b->width[COP_A_QKV], b->activation[COP_A_ATT],
                                   b->width[COP_A_ATT]));

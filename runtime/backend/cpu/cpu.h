@@ -50,6 +50,7 @@ struct cop_backend {
     size_t scratch_bytes;
 
     cop_step step;
+    bool turns;   /* its views hold segments that float: attention rotates the queries */
     bool *failed; /* [max_rows] */
     bool any_failed;
     cop_backend_counters counters;

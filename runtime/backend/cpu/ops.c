@@ -19,8 +19,7 @@ const cop_cpu_ops *cop_cpu_ops_for(cop_isa isa) {
 #define COP_OPS_TABLE cop__cpu_ops_portable
 #include "backend/cpu/ops_body.h"
 
-void cop_cpu_heads_run(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
-                       const float *sine, float *qkv) {
+static void bias_and_norm(const cop_cpu_ops *ops, const cop_cpu_heads *heads, float *qkv) {
     const uint32_t d = heads->head_dim, turned = heads->n_heads + heads->n_kv_heads;
     if (heads->bias)
         ops->add(qkv, heads->bias, (turned + heads->n_kv_heads) * d, heads->round);
@@ -29,7 +28,21 @@ void cop_cpu_heads_run(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const
         const float *weight = h < heads->n_heads ? heads->q_norm : heads->k_norm;
         ops->norm(head, weight, d, heads->eps, heads->round, head);
     }
-    (heads->rope_halves ? ops->rotate_halves : ops->rotate)(qkv, turned, d, cosine, sine);
+}
+
+void cop_cpu_heads_run(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
+                       const float *sine, float *qkv) {
+    bias_and_norm(ops, heads, qkv);
+    (heads->rope_halves ? ops->rotate_halves : ops->rotate)(qkv, heads->n_heads + heads->n_kv_heads,
+                                                            heads->head_dim, cosine, sine);
+}
+
+void cop_cpu_heads_run_keys(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
+                            const float *sine, float *qkv) {
+    bias_and_norm(ops, heads, qkv);
+    (heads->rope_halves ? ops->rotate_halves
+                        : ops->rotate)(qkv + (size_t)heads->n_heads * heads->head_dim,
+                                       heads->n_kv_heads, heads->head_dim, cosine, sine);
 }
 
 cop_status cop_rotary_create(uint32_t n_positions, uint32_t head_dim, double theta,

@@ -47,6 +47,9 @@ typedef struct cop_cpu_heads {
  * does that, since a pool of bf16 takes rounded values whatever `round` says. */
 void cop_cpu_heads_run(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
                        const float *sine, float *qkv);
+/* The same, but Q is not rotated: attention turns it for each entry. */
+void cop_cpu_heads_run_keys(const cop_cpu_ops *ops, const cop_cpu_heads *heads, const float *cosine,
+                            const float *sine, float *qkv);
 
 /* cos and sin of position * theta^(-2i/d), i < d/2, for positions below n_positions. */
 typedef struct cop_rotary {

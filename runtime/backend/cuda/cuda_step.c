@@ -95,6 +95,10 @@ static cop_status check_step(cop_backend *b, const cop_step *step,
         return COP_FAIL(COP_ERR_USAGE,
                         "more than %d step begins before the samples of one were taken",
                         COP__STEPS_AHEAD);
+    if (step->key_position)
+        return COP_FAIL(COP_ERR_UNSUPPORTED,
+                        "keys at other positions than their queries: the cuda backend does not "
+                        "rotate queries for each segment that they see; use backend cpu");
     if (step->n_rows == 0 || step->n_rows > b->options.max_rows || step->n_decode > step->n_rows)
         return COP_FAIL(COP_ERR_NO_ROOM,
                         "a step of %u rows, %u of them decoding: the backend was created for 1 to "
