@@ -382,14 +382,15 @@ static const struct shipped {
     const char *name;
     cop_join_rule join;
     const char *reason; /* a word of why it is not supported; NULL: it is */
-} shipped[] = {{"apr", COP_JOIN_MESSAGE, "looks up"},
+} shipped[] = {{"apr", COP_JOIN_MESSAGE, NULL},
+               {"apr-corrected", COP_JOIN_MESSAGE, NULL},
                {"asyncthink", COP_JOIN_ASYNC, "one at a time"},
                {"countdown-message", COP_JOIN_MESSAGE, NULL},
                {"countdown-reprefill", COP_JOIN_REPREFILL, NULL},
                {"countdown-sequential", COP_JOIN_NONE, NULL},
                {"countdown-stitch", COP_JOIN_STITCH, NULL},
                {"groupthink", COP_JOIN_SHARED, "positions"},
-               {"hogwild", COP_JOIN_SHARED, "256 tokens"},
+               {"hogwild", COP_JOIN_SHARED, NULL},
                {"multiverse", COP_JOIN_STITCH, NULL},
                {"multiverse-engine", COP_JOIN_STITCH, NULL},
                {"multiverse-training", COP_JOIN_STITCH, "share a position"},
@@ -400,7 +401,8 @@ static const struct shipped {
                {"parathinker", COP_JOIN_STITCH, "embedding"},
                {"pasta", COP_JOIN_ASYNC, "<sync/>"},
                {"sequential", COP_JOIN_NONE, NULL},
-               {"sprint", COP_JOIN_REPREFILL, "rewritten plan"},
+               {"sprint", COP_JOIN_REPREFILL, NULL},
+               {"sprint-corrected", COP_JOIN_REPREFILL, NULL},
                {"threadweaver", COP_JOIN_REPREFILL, NULL},
                {"threadweaver-eval", COP_JOIN_REPREFILL, NULL},
                {"threadweaver-rl", COP_JOIN_REPREFILL, NULL},
