@@ -67,8 +67,9 @@ cop_status cop_dialect_check_program(const cop_dialect *dialect, bool given);
 cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, const char *problem,
                             size_t bytes, uint32_t paths, cop_buffer *out);
 
-/* How many times its budget a run's branches may hold together: 1 where they share it; else as many
- * as a block has paths, or 8 where that is open, and the parent. */
+/* How many times its budget a run's branches may hold together: 1 where they share it and a
+ * program adds no texts; else as many as a block has paths, or 8 where that is open, and the
+ * parent. */
 uint32_t cop_dialect_calls(const cop_dialect *dialect);
 
 /* `pattern` with {n} replaced by `number` and {item} by `item`; else as the next. */

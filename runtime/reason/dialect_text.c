@@ -30,7 +30,7 @@ uint32_t cop_dialect_calls(const cop_dialect *d) {
     enum { USUAL_PATHS = 8 };
     bool shared = d->charge == COP_CHARGE_GENERATED ||
                   (d->charge == COP_CHARGE_ALL_TOKENS && !d->charge_each_step);
-    if (d->join == COP_JOIN_NONE || shared)
+    if (d->join == COP_JOIN_NONE || (shared && !d->program)) /* a program's texts come on top */
         return 1;
     if (d->shared.n_workers)
         return 1 + d->shared.n_workers;
