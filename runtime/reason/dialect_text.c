@@ -32,8 +32,8 @@ uint32_t cop_dialect_calls(const cop_dialect *d) {
                   (d->charge == COP_CHARGE_ALL_TOKENS && !d->charge_each_step);
     if (d->join == COP_JOIN_NONE || (shared && !d->program)) /* a program's texts come on top */
         return 1;
-    if (d->shared.n_workers)
-        return 1 + d->shared.n_workers;
+    if (d->shared.n_workers) /* steps end within pages, and all may be computed once more */
+        return 1 + 2 * d->shared.n_workers;
     return 1 + (d->paths ? d->paths : d->max_paths ? d->max_paths : USUAL_PATHS);
 }
 

@@ -61,4 +61,10 @@ pass "test_the_command_links_no_cuda_library"
   --trajectories configs/trajectories/own.jsonl >"$work/out" 2>"$work/err"
 [ $? -eq 2 ] && grep -q -- "--compute bf16" "$work/err" || die "f32 was not refused: $(cat "$work/err")"
 pass "test_other_arithmetics_are_refused"
+
+"$coppice" replay --random "$work/shape.json" --backend cuda_emulated --compute bf16 --join shared \
+  --trajectories configs/trajectories/own.jsonl --id tw-dice --out "$work/s" >"$work/out" 2>"$work/err"
+[ $? -eq 2 ] && grep -q "does not rotate queries .* use backend cpu" "$work/err" ||
+  die "paths that see each other were not refused: $(cat "$work/err")"
+pass "test_shared_joins_are_refused"
 echo "$tests tests"
