@@ -9,6 +9,7 @@
  * live_shared.c  paths that see each other: workers, their steps, what they are joined to
  * live_retext.c  dialects whose every call encodes the whole text again
  * live_program.c dialects whose messages a program makes
+ * live_rewrite.c text that becomes another one
  * live_pressure.c  what the driver does for a KV pool that is full
  */
 #pragma once
@@ -259,6 +260,29 @@ cop_status cop__live_program_joined(cop_live *live, cop_engine *engine, cop_live
 /* The branch began anew: so do its attempts. */
 void cop__live_program_restart(const cop_live *live, cop_engine *engine,
                                const cop_live_record *record);
+
+/* live_rewrite.c */
+cop_status cop__live_rewrite_encode(cop_live *live, cop_message_text text, bool bos);
+/* Of the record's ids, how many its KV holds. */
+uint32_t cop__live_ids_fed(const cop_engine *engine, const cop_live_record *record);
+/* Whether `n` ids and `bytes` may stand where the record has its `ids` first ones, and something be
+ * said behind them. */
+bool cop__live_rewrite_fits(const cop_live *live, const cop_engine *engine,
+                            const cop_live_record *record, uint32_t ids, size_t n, size_t bytes);
+void cop__live_cut_ids(const cop_live *live, cop_live_record *record, uint32_t n);
+/* The text ends at `at`: of a token that this cuts, what is left is encoded anew. */
+cop_status cop__live_cut_text(cop_live *live, cop_live_record *record, size_t at);
+/* The record's text behind its first `base` ids is now the one in `scratch`; *same: ids that it had
+ * before. */
+cop_status cop__live_take_scratch(cop_live *live, cop_live_record *record, uint32_t base,
+                                  uint32_t *same);
+/* The branch goes on behind its ids, of which the first `same` are older than the others. */
+cop_status cop__live_go_on(cop_live *live, cop_engine *engine, cop_live_record *record,
+                           uint32_t same);
+/* The record goes on behind `text`, which stands behind its first `base` ids; *fits is false where
+ * there is no room for it, and nothing has changed. */
+cop_status cop__live_go_on_behind(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                  uint32_t base, cop_message_text text, bool *fits);
 
 /* live_pressure.c */
 cop_status cop__live_shed(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);

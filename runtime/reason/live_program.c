@@ -1,8 +1,5 @@
 /* Dialects whose messages a program makes (message_program.h): calls and how they end, what the
- * program answers at an end of the parent's call, at a join and at a path's end.
- *
- * Text that becomes another one is encoded again behind the prompt, whose own tokens stay. Of the
- * KV what the new tokens begin with is kept, the rest is computed again (cop_engine_rewind). */
+ * program answers at an end of the parent's call, at a join and at a path's end. */
 #include <string.h>
 
 #include "reason/live_internal.h"
@@ -42,79 +39,6 @@ cop_status cop__live_program_reset(cop_live *live) {
     return COP_OK;
 }
 
-/* ---- text that becomes another one ---- */
-
-static cop_status encode(cop_live *live, cop_message_text text, bool bos) {
-    live->scratch.count = 0;
-    return cop_encoder_encode(live->encoder, text.data ? text.data : "", text.bytes,
-                              (cop_encode_options){.no_bos = !bos}, &live->scratch);
-}
-
-/* Of the record's ids, how many its KV holds. */
-static uint32_t ids_fed(const cop_engine *engine, const cop_live_record *record) {
-    return cop_engine_branch(engine, record->branch).next_position - record->origin;
-}
-
-/* Whether `n` ids and `bytes` may stand where the record has its `ids` first ones, and something be
- * said behind them. */
-static bool has_room(const cop_live *live, const cop_engine *engine, const cop_live_record *record,
-                     uint32_t ids, size_t n, size_t bytes) {
-    return bytes <= live->encode_bytes && bytes + COP_LIVE_SPARE_BYTES < record->max_bytes &&
-           n + ids + COP_LIVE_SPARE_IDS < record->max_ids &&
-           (uint64_t)record->origin + ids + n < cop_engine_max_positions(engine);
-}
-
-static void cut_ids(const cop_live *live, cop_live_record *record, uint32_t n) {
-    while (record->n_ids > n)
-        record->bytes -=
-            cop_tokenizer_bytes(live->options.tokenizer, record->ids[--record->n_ids]).bytes;
-}
-
-/* The record's text behind its first `base` ids is now the one in `scratch`; *same: ids that it had
- * before. */
-static cop_status take_scratch(cop_live *live, cop_live_record *record, uint32_t base,
-                               uint32_t *same) {
-    uint32_t n = (uint32_t)live->scratch.count, i = 0;
-    while (i < n && base + i < record->n_ids && record->ids[base + i] == live->scratch.data[i])
-        i++;
-    cut_ids(live, record, base + i);
-    *same = base + i;
-    return cop__live_append(live, record, live->scratch.data + i, n - i, COP_LIVE_GIVEN);
-}
-
-/* The branch goes on behind its ids, of which the first `same` are older than the others. */
-static cop_status go_on(cop_live *live, cop_engine *engine, cop_live_record *record,
-                        uint32_t same) {
-    uint32_t n = record->n_ids, fed = ids_fed(engine, record), kept = same < fed ? same : fed;
-    if (kept == n && n > 0)
-        kept = n - 1; /* it needs a row to sample from */
-    COP_TRY(cop_engine_rewind(engine, record->branch, record->origin + kept));
-    kept = ids_fed(engine, record);
-    record->call_begin = record->bytes;
-    record->call_said = record->n_said;
-    cop__live_expect(live, engine, record, n - kept);
-    uint32_t again = same > kept ? same - kept : 0;
-    COP_TRY(cop_engine_feed(engine, record->branch, record->ids + kept, again, COP_FEED_AGAIN));
-    kept += again;
-    return cop_engine_feed(engine, record->branch, record->ids + kept, n - kept, COP_FEED_JOIN);
-}
-
-/* The record goes on behind `text`, which stands behind its first `base` ids; *fits is false where
- * there is no room for it, and nothing has changed. */
-static cop_status go_on_behind(cop_live *live, cop_engine *engine, cop_live_record *record,
-                               uint32_t base, cop_message_text text, bool *fits) {
-    uint32_t same;
-    *fits = has_room(live, engine, record, base, 0, text.bytes);
-    if (!*fits)
-        return COP_OK;
-    COP_TRY(encode(live, text, false));
-    *fits = has_room(live, engine, record, base, live->scratch.count, text.bytes);
-    if (!*fits)
-        return COP_OK;
-    COP_TRY(take_scratch(live, record, base, &same));
-    return go_on(live, engine, record, same);
-}
-
 /* ---- asking ---- */
 
 static cop_status count_tokens(void *context, const char *text, size_t bytes, uint32_t *n) {
@@ -122,7 +46,7 @@ static cop_status count_tokens(void *context, const char *text, size_t bytes, ui
     if (bytes > live->encode_bytes)
         return COP_FAIL(COP_ERR_NO_ROOM, "a text of %zu bytes to count; at most %zu can be", bytes,
                         live->encode_bytes);
-    COP_TRY(encode(live, (cop_message_text){text, bytes}, false));
+    COP_TRY(cop__live_rewrite_encode(live, (cop_message_text){text, bytes}, false));
     *n = (uint32_t)live->scratch.count;
     return COP_OK;
 }
@@ -160,9 +84,9 @@ void cop__live_program_restart(const cop_live *live, cop_engine *engine,
 static cop_status say_again(cop_live *live, cop_engine *engine, cop_live_record *record) {
     record->attempt++;
     record->stopped = false;
-    cut_ids(live, record, record->turn_ids);
+    cop__live_cut_ids(live, record, record->turn_ids);
     draw_from(live, engine, record);
-    return go_on(live, engine, record, record->n_ids);
+    return cop__live_go_on(live, engine, record, record->n_ids);
 }
 
 /* ---- the parent ---- */
@@ -197,14 +121,14 @@ static cop_status take_text(cop_live *live, cop_engine *engine, cop_live_record 
     record->turn++;
     if (!over) {
         draw_from(live, engine, record);
-        COP_TRY(go_on_behind(live, engine, record, 0, answer->text, &fits));
+        COP_TRY(cop__live_go_on_behind(live, engine, record, 0, answer->text, &fits));
         record->turn_begin = record->bytes;
         record->turn_ids = record->n_ids;
-    } else if (has_room(live, engine, record, 0, 0, answer->text.bytes)) {
-        COP_TRY(encode(live, answer->text, false));
+    } else if (cop__live_rewrite_fits(live, engine, record, 0, 0, answer->text.bytes)) {
+        COP_TRY(cop__live_rewrite_encode(live, answer->text, false));
         fits = live->scratch.count + COP_LIVE_SPARE_IDS < record->max_ids;
         if (fits)
-            COP_TRY(take_scratch(live, record, 0, &same));
+            COP_TRY(cop__live_take_scratch(live, record, 0, &same));
         record->turn_begin = 0;
     } else {
         fits = false;
@@ -219,7 +143,8 @@ static cop_status encode_prompts(cop_live *live, const cop_live_record *parent) 
     bool own = live->options.dialect->join == COP_JOIN_MESSAGE;
     for (uint32_t i = 0; i < parent->n_children; i++) {
         cop_live_record *child = &live->records[parent->first_child + i];
-        COP_TRY(encode(live, cop_message_program_prompt(live->options.program, i), own));
+        COP_TRY(cop__live_rewrite_encode(live, cop_message_program_prompt(live->options.program, i),
+                                         own));
         memcpy(child->ids, live->scratch.data, live->scratch.count * sizeof *child->ids);
         child->n_message = (uint32_t)live->scratch.count;
     }
@@ -232,7 +157,7 @@ static bool prompts_fit(cop_live *live, const cop_engine *engine, uint32_t n, co
         cop_message_text prompt = cop_message_program_prompt(live->options.program, i);
         if (prompt.bytes > live->encode_bytes)
             return false;
-        *status = encode(live, prompt, true);
+        *status = cop__live_rewrite_encode(live, prompt, true);
         uint64_t most = cop_engine_max_positions(engine), ids = live->scratch.count;
         if (*status != COP_OK || live->options.n_prompt + ids >= most ||
             ids + COP_LIVE_SPARE_IDS >= any->max_ids ||
@@ -253,9 +178,10 @@ static uint32_t common(const cop_live_record *parent, const int32_t *ids, uint32
 /* What of the parent's KV its children go on from, or surely stays; the rest is taken back. */
 cop_status cop__live_program_fork(cop_live *live, cop_engine *engine, cop_live_record *parent) {
     bool own = live->options.dialect->join == COP_JOIN_MESSAGE;
-    uint32_t keep = ids_fed(engine, parent);
+    uint32_t keep = cop__live_ids_fed(engine, parent);
     if (live->keep_bytes > 0) {
-        COP_TRY(encode(live, (cop_message_text){live->keep, live->keep_bytes}, false));
+        COP_TRY(cop__live_rewrite_encode(live, (cop_message_text){live->keep, live->keep_bytes},
+                                         false));
         keep = common(parent, live->scratch.data, (uint32_t)live->scratch.count, keep);
     }
     COP_TRY(encode_prompts(live, parent));
@@ -264,7 +190,7 @@ cop_status cop__live_program_fork(cop_live *live, cop_engine *engine, cop_live_r
         keep = common(parent, child->ids, child->n_message - 1, keep);
     }
     COP_TRY(cop_engine_rewind(engine, parent->branch, parent->origin + keep));
-    keep = ids_fed(engine, parent);
+    keep = cop__live_ids_fed(engine, parent);
     for (uint32_t i = 0; i < parent->n_children && !own; i++) {
         cop_live_record *child = &live->records[parent->first_child + i];
         child->n_message -= keep;
@@ -358,14 +284,15 @@ static cop_status end_path(cop_live *live, cop_engine *engine, cop_live_record *
     if (answer.act == COP_MESSAGE_AGAIN)
         return say_again(live, engine, record);
     if (answer.act == COP_MESSAGE_TEXT) {
-        bool fits = has_room(live, engine, record, record->n_header, 0, answer.text.bytes);
+        bool fits =
+            cop__live_rewrite_fits(live, engine, record, record->n_header, 0, answer.text.bytes);
         if (fits)
-            COP_TRY(encode(live, answer.text, false));
+            COP_TRY(cop__live_rewrite_encode(live, answer.text, false));
         if (!fits || live->scratch.count + record->n_header + COP_LIVE_SPARE_IDS >= record->max_ids)
             return COP_FAIL(COP_ERR_NO_ROOM,
                             "the program's text for path %s has %zu bytes, more than a path holds",
                             record->path_text, answer.text.bytes);
-        COP_TRY(take_scratch(live, record, record->n_header, &same));
+        COP_TRY(cop__live_take_scratch(live, record, record->n_header, &same));
     }
     return cop__live_end_path(live, engine, record, true, end->stop);
 }
@@ -429,29 +356,9 @@ static const cop_stop_text *find_stop(const cop_live *live, const cop_live_recor
     return first;
 }
 
-/* The text ends at `at`: of a token that it cuts, what is left is encoded anew. */
-static cop_status cut_text(cop_live *live, cop_live_record *record, size_t at) {
-    char left[COP_LIVE_SPARE_BYTES];
-    while (record->bytes > at) {
-        size_t bytes =
-            cop_tokenizer_bytes(live->options.tokenizer, record->ids[record->n_ids - 1]).bytes;
-        size_t begin = record->bytes - bytes, n = begin < at ? at - begin : 0;
-        if (n > sizeof left)
-            return COP_FAIL(COP_ERR_NO_ROOM, "a token of %zu bytes is cut", bytes);
-        memcpy(left, record->text + begin, n);
-        cut_ids(live, record, record->n_ids - 1);
-        if (n == 0)
-            continue;
-        COP_TRY(encode(live, (cop_message_text){left, n}, false));
-        return cop__live_append(live, record, live->scratch.data, (uint32_t)live->scratch.count,
-                                COP_LIVE_QUIET);
-    }
-    return COP_OK;
-}
-
 static cop_status take_stop(cop_live *live, cop_engine *engine, cop_live_record *record,
                             const cop_stop_text *stop, size_t at) {
-    COP_TRY(cut_text(live, record, at));
+    COP_TRY(cop__live_cut_text(live, record, at));
     if (!stop->by) {
         record->stopped = true;
         return end_call(live, engine, record, &(call_end){"stop", COP_STOP_END, -1});
@@ -461,8 +368,8 @@ static cop_status take_stop(cop_live *live, cop_engine *engine, cop_live_record 
     if (fits) {
         memcpy(record->text + record->bytes, stop->by, by);
         cop_message_text text = {record->text + begin, record->bytes + by - begin};
-        COP_TRY(
-            go_on_behind(live, engine, record, record->n_path ? record->n_header : 0, text, &fits));
+        COP_TRY(cop__live_go_on_behind(live, engine, record, record->n_path ? record->n_header : 0,
+                                       text, &fits));
     }
     return fits ? COP_OK
                 : end_call(live, engine, record, &(call_end){"length", COP_STOP_LENGTH, -1});
