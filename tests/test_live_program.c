@@ -647,7 +647,8 @@ static void test_a_small_pool_changes_no_token(void) {
             CHECK(roomy[i].generated > 90 && roomy[i].generated <= 10 * 12);
             CHECK(i == 0 || strcmp(roomy[i].text.text, roomy[0].text.text) != 0);
         }
-        /* The prompt and each stretch of a thread begin on pages of their own. */
+        /* The prompt and each stretch of a thread begin on pages of their own, and a parent's stay
+         * beside those of a child in a context of its own. */
         uint32_t peak = (uint32_t)m.kv_pages_peak, least = (uint32_t)(longest / 16) + 6;
         for (int policy = COP_PRESSURE_QUEUE; policy <= COP_PRESSURE_RECOMPUTE; policy++) {
             for (uint32_t pages = peak; pages >= least; pages -= 2) {
