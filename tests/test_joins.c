@@ -106,13 +106,23 @@ static cop_trajectories *make_tree(tree *t, uint64_t seed, uint32_t vocab, bool 
 
 typedef struct oracle {
     uint32_t vocab, tokens, rows; /* rows: compared so far */
-    double *logits[N_RULES];      /* [entries, vocab] */
+    double *logits[N_RULES + 1];  /* [entries, vocab] */
     joins_naive *worlds;          /* [N_RULES] */
-    double worst[N_RULES];
+    double worst[N_RULES + 1];
+    joins_views *shared; /* of paths that see each other */
+    uint32_t shared_rows;
+    bool flat;
 } oracle;
 
 static void compare_row(void *context, uint32_t track, uint32_t token, const float *logits) {
     oracle *o = context;
+    if (track == N_RULES) {
+        const double *row = o->logits[N_RULES] + (size_t)o->shared->entry_of[token] * o->vocab;
+        for (uint32_t i = 0; i < o->vocab; i++)
+            o->worst[N_RULES] = fmax(o->worst[N_RULES], fabs(logits[i] - row[i]));
+        o->shared_rows++;
+        return;
+    }
     const double *expected = o->logits[track] + (size_t)o->worlds[track].entry_of[token] * o->vocab;
     for (uint32_t i = 0; i < o->vocab; i++)
         o->worst[track] = fmax(o->worst[track], fabs(logits[i] - expected[i]));
@@ -135,11 +145,24 @@ static bool lay(oracle *o, const cop_model *model, const cop_trajectory *traject
         forward_double_masked(model, w->id, w->position, sees, w->n, o->logits[r]);
         free(sees);
     }
+    o->flat = trajectory->depth == 1;
+    if (o->flat) {
+        joins_views *v = o->shared;
+        joins_naive_share(v, trajectory);
+        CHECK(!v->full);
+        int32_t *at = malloc((size_t)v->n * v->n * sizeof *at);
+        o->logits[N_RULES] = malloc((size_t)v->n * o->vocab * sizeof(double));
+        CHECK(at && o->logits[N_RULES]);
+        for (uint32_t i = 0; i < v->n; i++)
+            memcpy(at + (size_t)i * v->n, v->at[i], v->n * sizeof *at);
+        forward_double_views(model, v->id, at, v->n, o->logits[N_RULES]);
+        free(at);
+    }
     return true;
 }
 
 static void release(oracle *o) {
-    for (uint32_t r = 0; r < N_RULES; r++) {
+    for (uint32_t r = 0; r <= N_RULES; r++) {
         free(o->logits[r]);
         o->logits[r] = NULL;
     }
@@ -160,9 +183,12 @@ static cop_joins_summary summary_of(const cop_joins_table *table, const char *na
 }
 
 static void check_tracks(const cop_joins_table *table) {
-    CHECK_EQ(table->n_tracks, N_RULES);
+    const bool shared = table->n_omitted == 1; /* and message, which no random tree has */
+    CHECK_EQ(table->n_tracks, N_RULES + shared);
     for (uint32_t t = 0; t < N_RULES; t++)
         CHECK_TEXT(table->tracks[t].name, rules[t].name);
+    if (shared)
+        CHECK_TEXT(table->tracks[N_RULES].name, "shared");
 }
 
 static void run(const cop_model *model, cop_trajectories *set, const cop_joins_options *given,
@@ -179,8 +205,9 @@ static void test_every_track_agrees_with_a_dense_masked_model(void) {
                                          "configs/models/tiny-qwen2.json",
                                          "configs/models/tiny-qwen3.json"};
     uint32_t nested = 0, wide = 0, twice = 0, long_rows = 0, apart[2] = {0}, compared = 0;
-    oracle o = {.worlds = malloc(N_RULES * sizeof *o.worlds)};
-    CHECK(o.worlds);
+    uint32_t flat = 0;
+    oracle o = {.worlds = malloc(N_RULES * sizeof *o.worlds), .shared = malloc(sizeof *o.shared)};
+    CHECK(o.worlds && o.shared);
     for (uint32_t m = 0; m < 3; m++) {
         cop_model *model = NULL;
         CHECK_OK(cop_model_open_random(models[m], &model));
@@ -196,11 +223,13 @@ static void test_every_track_agrees_with_a_dense_masked_model(void) {
                     &table);
                 CHECK_EQ(o.rows, table.n_tokens);
                 CHECK_EQ(table.joins, t.blocks);
-                for (uint32_t r = 0; r < N_RULES; r++) {
+                CHECK_EQ(o.flat, table.n_tracks == N_RULES + 1);
+                flat += o.flat;
+                for (uint32_t r = 0; r < table.n_tracks; r++) {
                     const double most = r + 1 == N_RULES ? TOLERANCE_BF16 : TOLERANCE;
                     if (!(o.worst[r] <= most)) {
                         fprintf(stderr, "%s, tree %u, %s: %g from the oracle\n", models[m], i,
-                                rules[r].name, o.worst[r]);
+                                table.tracks[r].name, o.worst[r]);
                         exit(1);
                     }
                 }
@@ -219,9 +248,11 @@ static void test_every_track_agrees_with_a_dense_masked_model(void) {
         cop_model_close(model);
     }
     free(o.worlds);
-    printf("  %u rows; %u nested trees, %u wide, %u with several blocks, %u of one path\n",
-           compared, nested, wide, twice, long_rows);
-    CHECK(nested && wide && twice && apart[0] && apart[1]);
+    free(o.shared);
+    printf("  %u rows; %u nested trees, %u wide, %u with several blocks, %u of one path; %u rows "
+           "behind paths that saw each other, in %u trees\n",
+           compared, nested, wide, twice, long_rows, o.shared_rows, flat);
+    CHECK(o.shared_rows && flat && nested && wide && twice && apart[0] && apart[1]);
 }
 
 /* One path: the same positions, the same view, whatever the rule. */
@@ -229,7 +260,7 @@ static void test_one_path_is_the_same_under_every_rule(void) {
     static const char *const same[] = {
         "positions",           "visibility",    "positions+visibility", "stitch",
         "stitch-next",         "recomputation", "conclusion-position",  "band-stitch-order",
-        "band-reprefill-order"};
+        "band-reprefill-order"}; /* shared: in any tree without a block in a path */
     cop_model *model = NULL;
     CHECK_OK(cop_model_open_random("configs/models/tiny-2layer.json", &model));
     for (uint32_t i = 0; i < check_effort(12, 4); i++) {
@@ -240,6 +271,11 @@ static void test_one_path_is_the_same_under_every_rule(void) {
         for (uint32_t c = 0; c < sizeof same / sizeof same[0]; c++) {
             const cop_joins_summary s = summary_of(&table, same[c]);
             CHECK(s.tokens > 0 && s.logit_diff_max == 0 && s.kl_max == 0 && s.same_top_share == 1);
+        }
+        if (table.n_omitted ==
+            1) { /* a path alone has nobody to see; its keys turn the other way */
+            const cop_joins_summary s = summary_of(&table, "shared");
+            CHECK(s.tokens > 0 && s.logit_diff_max <= TOLERANCE);
         }
         CHECK(summary_of(&table, "dropped").logit_diff_max > 0.01);
         cop_joins_table_release(&table);
@@ -262,11 +298,14 @@ static void test_what_must_hold_between_tracks(void) {
         moved += order.logit_diff_max > 0;
         CHECK(summary_of(&table, "recomputation").logit_diff_max == 0);
         for (size_t k = 0; k < (size_t)table.n_tokens * table.n_contrasts; k++)
-            CHECK(table.rows[k].kl >= 0 && isfinite(table.rows[k].kl));
+            if (k % table.n_contrasts + 1 < table.n_contrasts || table.n_omitted > 1)
+                CHECK(table.rows[k].kl >= 0 && isfinite(table.rows[k].kl));
         for (uint32_t n = 0; n < table.n_tokens; n++)
             for (uint32_t k = 0; k < table.n_tracks; k++) {
                 const double logprob = table.logprobs[(size_t)n * table.n_tracks + k];
-                CHECK(table.tokens[n].next < 0 ? isnan(logprob) : logprob < 0);
+                const bool none =
+                    table.tokens[n].next < 0 || (k == N_RULES && table.tokens[n].depth > 0);
+                CHECK(none ? isnan(logprob) : logprob < 0);
             }
         /* What joins computed again is counted where it ran, and stitch computes nothing. */
         const cop_joins_track *reprefill = &table.tracks[0], *stitch = &table.tracks[4];
@@ -283,6 +322,11 @@ static void test_what_must_hold_between_tracks(void) {
     cop_model_close(model);
 }
 
+static bool same_row(const cop_joins_row *a, const cop_joins_row *b) {
+    return (isnan(a->kl) ? isnan(b->kl) : a->kl == b->kl && a->logit_diff == b->logit_diff) &&
+           a->same_top == b->same_top;
+}
+
 static void test_only_so_many_tokens_after_a_join(void) {
     cop_model *model = NULL;
     tree t;
@@ -296,9 +340,9 @@ static void test_only_so_many_tokens_after_a_join(void) {
         if (all.tokens[i].after > 3)
             continue;
         CHECK(memcmp(&all.tokens[i], &some.tokens[k], sizeof all.tokens[i]) == 0);
-        CHECK(memcmp(all.rows + (size_t)i * all.n_contrasts,
-                     some.rows + (size_t)k * all.n_contrasts,
-                     all.n_contrasts * sizeof *all.rows) == 0);
+        for (uint32_t c = 0; c < all.n_contrasts; c++)
+            CHECK(same_row(&all.rows[(size_t)i * all.n_contrasts + c],
+                           &some.rows[(size_t)k * all.n_contrasts + c]));
         k++;
     }
     for (uint32_t i = 1; i < all.n_tokens; i++)
@@ -417,9 +461,10 @@ static void test_a_message_is_all_that_is_seen_of_a_path(void) {
                                        .listener = compare_message,
                                        .context = &m};
     CHECK_OK(cop_joins_run(model, &set->list[0], &options, &table));
-    CHECK_EQ(table.n_tracks, N_RULES + 1);
+    CHECK_EQ(table.n_tracks, N_RULES + 2);
     CHECK_TEXT(table.tracks[N_RULES].name, "message");
-    CHECK(!table.omitted);
+    CHECK_TEXT(table.tracks[N_RULES + 1].name, "shared");
+    CHECK_EQ(table.n_omitted, 0);
     CHECK_EQ(m.rows, m.after);
     CHECK_EQ(table.n_tokens, m.after);
     CHECK_EQ(table.tracks[N_RULES].tokens_recomputed, replies);
@@ -430,9 +475,9 @@ static void test_a_message_is_all_that_is_seen_of_a_path(void) {
     /* A dialect that says nothing of replies leaves the rule out, and says so. */
     CHECK_OK(
         cop_joins_run(model, &set->list[0], &(cop_joins_options){.other = COP_ARITH_BF16}, &table));
-    CHECK_EQ(table.n_tracks, N_RULES);
-    CHECK(contrast_of(&table, "band-arithmetic") + 1 == table.n_contrasts);
-    CHECK(table.omitted && strstr(table.omitted, "message"));
+    CHECK_EQ(table.n_tracks, N_RULES + 1);
+    CHECK(contrast_of(&table, "shared") + 1 == table.n_contrasts);
+    CHECK(table.n_omitted == 1 && strstr(table.omitted[0], "message"));
     cop_joins_table_release(&table);
     cop_trajectories_destroy(set);
     cop_dialect_close(file);

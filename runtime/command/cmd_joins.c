@@ -94,8 +94,8 @@ static cop_status put_table(const cop_joins_table *table, cop_buffer *out) {
                               table->extrapolated ? "; past the model's context" : ""));
     COP_TRY(put_tracks(table, out));
     COP_TRY(put_contrasts(table, out));
-    if (table->omitted)
-        COP_TRY(cop_buffer_printf(out, "  left out: %s\n", table->omitted));
+    for (uint32_t i = 0; i < table->n_omitted; i++)
+        COP_TRY(cop_buffer_printf(out, "  left out: %s\n", table->omitted[i]));
     return cop_buffer_printf(out, "\n");
 }
 

@@ -6,93 +6,6 @@
 #include "base/clock.h"
 #include "job/joins_internal.h"
 
-typedef enum joined_keys {
-    KEYS_KEPT,     /* of the branches */
-    KEYS_COMPUTED, /* again, at the join */
-    KEYS_NONE,     /* the paths are out of view */
-    KEYS_REPLIES,  /* out of view but for what they return, which is computed behind the parent's */
-} joined_keys;
-
-typedef struct variant {
-    const char *name;
-    joined_keys keys;
-    bool siblings_seen; /* computed again with the paths before it in view */
-    bool paths_equal;   /* computed again from one position, for every path */
-    bool after_max;     /* the text after the join at 1 + the largest position, else counted on */
-    bool reversed;      /* the paths in the opposite order */
-    bool other_arith;
-} variant;
-
-enum {
-    T_REPREFILL,
-    T_EQUAL,
-    T_MASKED,
-    T_BOTH,
-    T_STITCH,
-    T_NEXT,
-    T_DROPPED,
-    T_STITCH_REVERSED,
-    T_REPREFILL_REVERSED,
-    T_OTHER,
-    T_MESSAGE, /* last: only where the dialect joins by message */
-    N_VARIANTS
-};
-
-static const variant variants[N_VARIANTS] = {
-    [T_REPREFILL] = {"reprefill", KEYS_COMPUTED, .siblings_seen = true},
-    [T_EQUAL] = {"reprefill, equal starts", KEYS_COMPUTED, true, true, true},
-    [T_MASKED] = {"reprefill, siblings masked", KEYS_COMPUTED},
-    [T_BOTH] = {"reprefill, masked, equal starts", KEYS_COMPUTED, false, true, true},
-    [T_STITCH] = {"stitch", KEYS_KEPT, false, true, true},
-    [T_NEXT] = {"stitch, next position", KEYS_KEPT, false, true, false},
-    [T_DROPPED] = {"paths dropped", KEYS_NONE},
-    [T_STITCH_REVERSED] = {"stitch, siblings reversed", KEYS_KEPT, false, true, true, true},
-    [T_REPREFILL_REVERSED] = {"reprefill, siblings reversed", KEYS_COMPUTED, true,
-                              .reversed = true},
-    [T_OTHER] = {"reprefill, other arithmetic", KEYS_COMPUTED, true, .other_arith = true},
-    [T_MESSAGE] = {"message", KEYS_REPLIES},
-};
-
-static const cop_joins_contrast contrasts[] = {
-    {"positions",
-     "re-prefill, but all paths begin at one position and the text behind them at "
-     "1 + the largest: positions alone",
-     T_EQUAL, T_REPREFILL, COP_JOINS_AGAINST_REFERENCE},
-    {"visibility", "re-prefill, but no path sees another: visibility alone", T_MASKED, T_REPREFILL,
-     COP_JOINS_AGAINST_REFERENCE},
-    {"positions+visibility", "both of these, computed again", T_BOTH, T_REPREFILL,
-     COP_JOINS_AGAINST_REFERENCE},
-    {"stitch", "stitch: the branches' own keys and values, nothing computed again", T_STITCH,
-     T_REPREFILL, COP_JOINS_AGAINST_REFERENCE},
-    {"stitch-next", "stitch, but the text behind the join is numbered by tokens", T_NEXT,
-     T_REPREFILL, COP_JOINS_AGAINST_REFERENCE},
-    {"dropped", "nothing of the paths is seen: what the join carries at all", T_DROPPED,
-     T_REPREFILL, COP_JOINS_AGAINST_REFERENCE},
-    {"recomputation",
-     "stitch against the same positions and visibility, computed again: "
-     "recomputation alone",
-     T_STITCH, T_BOTH, COP_JOINS_ALONE},
-    {"conclusion-position",
-     "stitch-next against stitch: the position of the text behind the join "
-     "alone",
-     T_NEXT, T_STITCH, COP_JOINS_ALONE},
-    {"band-stitch-order", "stitch with its paths in the opposite order: rounding",
-     T_STITCH_REVERSED, T_STITCH, COP_JOINS_BAND},
-    {"band-reprefill-order",
-     "re-prefill with its paths in the opposite order: an equally good "
-     "text, and other positions",
-     T_REPREFILL_REVERSED, T_REPREFILL, COP_JOINS_BAND},
-    {"band-arithmetic", "re-prefill in the other arithmetic", T_OTHER, T_REPREFILL, COP_JOINS_BAND},
-    /* Last: only where the dialect joins by message. */
-    {"message", "only what each path returns, by the dialect of the record", T_MESSAGE, T_REPREFILL,
-     COP_JOINS_AGAINST_REFERENCE},
-};
-
-enum { N_CONTRASTS = sizeof contrasts / sizeof contrasts[0] };
-_Static_assert((int)N_VARIANTS <= (int)COP_JOINS_TRACKS &&
-                   (int)N_CONTRASTS <= (int)COP_JOINS_CONTRASTS,
-               "a table has room for all of them");
-
 typedef struct place { /* of a stream, for every track alike */
     uint32_t join;     /* the last one in view; 0: none */
     uint32_t after;    /* tokens since it */
@@ -104,20 +17,21 @@ typedef struct run {
     cop_joins_table *table;
     cop__joins_tree tree;
     cop__joins_lane lanes[COP_JOINS_LANES];
-    cop__joins_cursor *at; /* [n_streams, N_VARIANTS] */
+    cop__joins_cursor *at; /* [n_streams, COP_JOINS_TRACKS] */
     place *places;         /* [n_streams] */
     cop_node *tails;       /* [widest], scratch of a stitch */
-    float *logits;         /* [N_VARIANTS, COP_JOINS_ROWS, vocab] */
-    uint32_t vocab, n_tracks, n_contrasts;
+    float *logits;         /* [COP_JOINS_TRACKS, COP_JOINS_ROWS, vocab] */
+    cop__joins_tracks tracks;
+    uint32_t vocab;
     bool dry;
 } run;
 
 static cop__joins_lane *lane_of(run *r, uint32_t track) {
-    return &r->lanes[variants[track].other_arith];
+    return &r->lanes[r->tracks.variants[track].other_arith];
 }
 
 static cop__joins_cursor *cursor_of(run *r, uint32_t stream, uint32_t track) {
-    return &r->at[(size_t)stream * N_VARIANTS + track];
+    return &r->at[(size_t)stream * COP_JOINS_TRACKS + track];
 }
 
 static void let_go(run *r, uint32_t track, cop__joins_cursor *cursor) {
@@ -149,32 +63,34 @@ static float *logits_of(run *r, uint32_t track, uint32_t row) {
     return r->logits + ((size_t)track * COP_JOINS_ROWS + row) * r->vocab;
 }
 
-/* What a path that joins by message was sent is not in the record. */
-static bool has_figures(uint32_t track, const cop_joins_token *token) {
-    return variants[track].keys != KEYS_REPLIES || token->depth == 0;
+/* What a path that joins by message was sent is not in the record; what paths that see each other
+ * have in view is not what the others have. */
+static bool has_figures(const run *r, uint32_t track, const cop_joins_token *token) {
+    const cop__joins_keys keys = r->tracks.variants[track].keys;
+    return (keys != COP__KEYS_REPLIES && keys != COP__KEYS_LIVE) || token->depth == 0;
 }
 
 static void record_row(run *r, const uint32_t *twin, const cop_joins_token *token, uint32_t row) {
     cop_joins_table *table = r->table;
     const size_t i = table->n_tokens++;
-    double lse[N_VARIANTS];
+    double lse[COP_JOINS_TRACKS];
     table->tokens[i] = *token;
-    for (uint32_t t = 0; t < r->n_tracks; t++) {
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++) {
         const float *logits = logits_of(r, twin[t], row);
         lse[t] = twin[t] == t ? cop_joins_logsumexp(logits, r->vocab) : lse[twin[t]];
-        const bool has = has_figures(t, token);
-        table->logprobs[i * r->n_tracks + t] =
+        const bool has = has_figures(r, t, token);
+        table->logprobs[i * r->tracks.n_tracks + t] =
             has && token->next >= 0 ? logits[token->next] - lse[t] : NAN;
         if (has && r->options->listener)
             r->options->listener(r->options->context, t, token->token, logits);
     }
-    for (uint32_t c = 0; c < r->n_contrasts; c++) {
-        const uint32_t base = contrasts[c].base, other = contrasts[c].track;
-        table->rows[i * r->n_contrasts + c] =
+    for (uint32_t c = 0; c < r->tracks.n_contrasts; c++) {
+        const uint32_t base = r->tracks.contrasts[c].base, other = r->tracks.contrasts[c].track;
+        table->rows[i * r->tracks.n_contrasts + c] =
             cop_joins_compare(logits_of(r, twin[base], row), lse[base],
                               logits_of(r, twin[other], row), lse[other], r->vocab);
-        if (!has_figures(other, token))
-            table->rows[i * r->n_contrasts + c] = (cop_joins_row){NAN, NAN, false};
+        if (!has_figures(r, other, token))
+            table->rows[i * r->tracks.n_contrasts + c] = (cop_joins_row){NAN, NAN, false};
     }
 }
 
@@ -183,7 +99,7 @@ static void record_row(run *r, const uint32_t *twin, const cop_joins_token *toke
 static cop_status walk_rows(run *r, uint32_t stream, const cop__joins_op *op, uint32_t begin,
                             uint32_t n, uint32_t n_rows, const uint32_t *twin) {
     place *here = &r->places[stream];
-    for (uint32_t t = 0; t < r->n_tracks; t++)
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
         if (twin[t] == t)
             COP_TRY(cop__joins_extend(lane_of(r, t), cursor_of(r, stream, t), r->tree.token + begin,
                                       n, logits_of(r, t, 0), n_rows));
@@ -218,10 +134,10 @@ static cop_status check_interrupt(const run *r) {
 }
 
 static cop_status walk_text(run *r, uint32_t stream, const cop__joins_op *op) {
-    uint32_t twin[N_VARIANTS];
-    for (uint32_t t = 0; t < r->n_tracks; t++)
+    uint32_t twin[COP_JOINS_TRACKS];
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
         twin[t] = twin_of(r, stream, t);
-    for (uint32_t t = 0; t < r->n_tracks; t++)
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
         if (twin[t] == t)
             COP_TRY(cop__joins_open(lane_of(r, t), cursor_of(r, stream, t)));
     for (uint32_t at = op->begin, n; at < op->end; at += n) {
@@ -229,7 +145,7 @@ static cop_status walk_text(run *r, uint32_t stream, const cop__joins_op *op) {
         n = op->end - at < COP_JOINS_ROWS ? op->end - at : COP_JOINS_ROWS;
         COP_TRY(walk_rows(r, stream, op, at, n, rows_compared(r, &r->places[stream], n), twin));
     }
-    for (uint32_t t = 0; t < r->n_tracks; t++) {
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++) {
         cop__joins_cursor *cursor = cursor_of(r, stream, t);
         if (twin[t] == t) {
             cop__joins_close(lane_of(r, t), cursor);
@@ -247,7 +163,7 @@ static cop_status stitch(run *r, uint32_t track, const cop__joins_op *op,
     cop_kv *kv = lane_of(r, track)->kv;
     cop_node joined = COP_NODE_NONE;
     for (uint32_t i = 0; i < op->n_paths; i++) {
-        const uint32_t p = variants[track].reversed ? op->n_paths - 1 - i : i;
+        const uint32_t p = r->tracks.variants[track].reversed ? op->n_paths - 1 - i : i;
         r->tails[i] = cursor_of(r, op->first_path + p, track)->node;
     }
     COP_TRY(cop_kv_stitch(kv, cursor->node, cursor->node, r->tails, op->n_paths, &joined));
@@ -298,7 +214,7 @@ static cop_status compute_stream(run *r, uint32_t track, uint32_t stream,
  * then stitched. Their cursors are not in use. */
 static cop_status compute_block(run *r, uint32_t track, const cop__joins_op *op,
                                 cop__joins_cursor *cursor) {
-    const variant *v = &variants[track];
+    const cop__joins_variant *v = &r->tracks.variants[track];
     const uint32_t start = cursor->position;
     uint32_t next = start, most = start;
     for (uint32_t i = 0; i < op->n_paths; i++) {
@@ -320,8 +236,13 @@ static cop_status compute_block(run *r, uint32_t track, const cop__joins_op *op,
 /* The paths have ended: what the parent's cursor sees from here on, and where it stands. */
 static cop_status join_track(run *r, uint32_t track, const cop__joins_op *op,
                              cop__joins_cursor *cursor) {
-    const variant *v = &variants[track];
-    if (v->keys == KEYS_KEPT) {
+    const cop__joins_variant *v = &r->tracks.variants[track];
+    if (v->keys == COP__KEYS_LIVE) {
+        COP_TRY(cop__joins_live_join(lane_of(r, track), cursor_of(r, op->first_path, track),
+                                     COP_JOINS_TRACKS, op->n_paths, cursor));
+        return COP_OK;
+    }
+    if (v->keys == COP__KEYS_KEPT) {
         uint32_t most = cursor->position;
         for (uint32_t p = 0; p < op->n_paths; p++) {
             const uint32_t end = cursor_of(r, op->first_path + p, track)->position;
@@ -333,9 +254,9 @@ static cop_status join_track(run *r, uint32_t track, const cop__joins_op *op,
     }
     for (uint32_t p = 0; p < op->n_paths; p++)
         let_go(r, track, cursor_of(r, op->first_path + p, track));
-    if (v->keys == KEYS_REPLIES)
+    if (v->keys == COP__KEYS_REPLIES)
         return compute_text(r, track, r->tree.replies.data, op->reply_begin, op->reply_end, cursor);
-    return v->keys == KEYS_COMPUTED ? compute_block(r, track, op, cursor) : COP_OK;
+    return v->keys == COP__KEYS_COMPUTED ? compute_block(r, track, op, cursor) : COP_OK;
 }
 
 static cop_status join_timed(run *r, uint32_t track, const cop__joins_op *op,
@@ -361,11 +282,15 @@ static cop_status walk_block(run *r, uint32_t stream, const cop__joins_op *op) {
     for (uint32_t p = op->first_path; p < op->first_path + op->n_paths; p++) {
         r->places[p] = r->places[stream];
         r->places[p].depth++;
-        for (uint32_t t = 0; t < r->n_tracks; t++)
+        for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
             copy_cursor(r, t, cursor_of(r, stream, t), cursor_of(r, p, t));
         COP_TRY(walk(r, p));
     }
-    for (uint32_t t = 0; t < r->n_tracks; t++)
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
+        if (r->tracks.variants[t].keys == COP__KEYS_LIVE)
+            COP_TRY(cop__joins_live_block(lane_of(r, t), &r->tree, op, cursor_of(r, stream, t),
+                                          cursor_of(r, op->first_path, t), COP_JOINS_TRACKS));
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
         COP_TRY(join_timed(r, t, op, cursor_of(r, stream, t)));
     r->places[stream].join = ++r->table->joins;
     r->places[stream].after = 0;
@@ -386,12 +311,12 @@ static cop_status walk_tree(run *r, bool dry) {
     r->dry = dry;
     r->table->joins = 0;
     r->places[0] = (place){0};
-    for (size_t i = 0; i < (size_t)r->tree.n_streams * N_VARIANTS; i++)
+    for (size_t i = 0; i < (size_t)r->tree.n_streams * COP_JOINS_TRACKS; i++)
         r->at[i] = (cop__joins_cursor){.node = COP_NODE_NONE};
-    for (uint32_t t = 0; t < r->n_tracks; t++)
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++)
         *cursor_of(r, 0, t) = (cop__joins_cursor){.node = cop_kv_root(lane_of(r, t)->kv)};
     COP_TRY(walk(r, 0));
-    for (uint32_t t = 0; t < r->n_tracks; t++) {
+    for (uint32_t t = 0; t < r->tracks.n_tracks; t++) {
         const cop__joins_lane *lane = lane_of(r, t);
         r->table->tracks[t].kv_seen =
             lane->token_bytes * cop_kv_view_tokens(lane->kv, cursor_of(r, 0, t)->node);
@@ -400,52 +325,15 @@ static cop_status walk_tree(run *r, bool dry) {
     return COP_OK;
 }
 
-/* Why there is no track of the rule; NULL: there is one. */
-static const char *why_no_message(const cop_model *model, const cop_trajectory *trajectory,
-                                  const cop_dialect *dialect) {
-    if (!dialect || dialect->join != COP_JOIN_MESSAGE)
-        return "message: the dialect of the record does not say what a path would return";
-    if (!trajectory->has_text || !cop_model_tokenizer(model))
-        return "message: without the record's text and a tokenizer, what a path returns cannot be "
-               "cut out of it";
-    return NULL;
-}
-
-static void describe(run *r, const cop_model *model, const cop_trajectory *trajectory) {
-    cop_joins_table *table = r->table;
-    static const char *const keys[] = {"kept", "again", "none", "replies"};
-    *table = (cop_joins_table){.trajectory = trajectory->id,
-                               .dialect = trajectory->dialect,
-                               .model = cop_model_name(model),
-                               .tokens_from = cop_token_origin_text(trajectory->origin),
-                               .random_weights = cop_model_is_random(model),
-                               .vocab = r->vocab,
-                               .n_tracks = r->n_tracks,
-                               .n_contrasts = r->n_contrasts};
-    for (uint32_t t = 0; t < r->n_tracks; t++) {
-        const variant *v = &variants[t];
-        const bool none = v->keys == KEYS_NONE || v->keys == KEYS_REPLIES;
-        table->tracks[t] = (cop_joins_track){
-            .name = v->name,
-            .keys = keys[v->keys],
-            .siblings = none               ? "none"
-                        : v->siblings_seen ? "seen"
-                                           : "masked",
-            .positions = v->after_max     ? "equal starts, 1 + max"
-                         : v->paths_equal ? "equal starts, next"
-                                          : "next",
-            .compute = cop_arith_name(v->other_arith ? r->options->other : r->options->arith)};
-    }
-    memcpy(table->contrasts, contrasts, sizeof contrasts);
-}
-
 /* Bounds that hold for any tree; the pages are counted by a dry run. */
 static cop__joins_size bounds_of(const cop__joins_tree *tree) {
     const uint64_t ops = (uint64_t)tree->n_ops + tree->n_streams + 2;
     const uint64_t tokens = (uint64_t)tree->n_tokens + tree->replies.count;
-    return (cop__joins_size){.pages = (uint32_t)(2 * N_VARIANTS * (tokens / 16 + ops)),
-                             .segments = (uint32_t)(2 * N_VARIANTS * ops),
-                             .nodes = (uint32_t)(N_VARIANTS * ops * (tree->depth + 3)),
+    return (cop__joins_size){.pages = (uint32_t)(2 * COP_JOINS_TRACKS * (tokens / 16 + ops)),
+                             .segments = (uint32_t)(2 * COP_JOINS_TRACKS * ops),
+                             .nodes = (uint32_t)(COP_JOINS_TRACKS * ops * (tree->depth + 3) +
+                                                 (tree->widest + 1ull) * tree->widest),
+                             .rows = cop__joins_live_rows(tree),
                              .positions = (uint32_t)tokens + 1};
 }
 
@@ -463,8 +351,8 @@ static cop_status create_lanes(run *r, const cop_model *model, bool dry, cop__jo
 }
 
 static cop_status take_buffers(run *r) {
-    const size_t rows = (size_t)N_VARIANTS * COP_JOINS_ROWS;
-    r->at = cop_calloc((size_t)r->tree.n_streams * N_VARIANTS, sizeof *r->at);
+    const size_t rows = (size_t)COP_JOINS_TRACKS * COP_JOINS_ROWS;
+    r->at = cop_calloc((size_t)r->tree.n_streams * COP_JOINS_TRACKS, sizeof *r->at);
     r->places = cop_calloc(r->tree.n_streams, sizeof *r->places);
     r->tails = cop_calloc(r->tree.widest, sizeof *r->tails);
     r->logits = cop_calloc(rows * r->vocab, sizeof *r->logits);
@@ -476,7 +364,7 @@ static cop_status take_buffers(run *r) {
 static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory *trajectory) {
     const uint32_t context = cop_model_shape_of(model)->context;
     COP_TRY(cop__joins_tree_create(trajectory, &r->tree));
-    if (r->n_tracks > T_MESSAGE)
+    if (r->tracks.with_replies)
         COP_TRY(cop__joins_replies(&r->tree, r->options->dialect, cop_model_tokenizer(model)));
     if (r->tree.n_tokens > context && !r->options->allow_extrapolation)
         return COP_FAIL(COP_ERR_CONTEXT,
@@ -496,14 +384,11 @@ static cop_status run_tree(run *r, const cop_model *model, const cop_trajectory 
 
 cop_status cop_joins_run(const cop_model *model, const cop_trajectory *trajectory,
                          const cop_joins_options *options, cop_joins_table *table) {
-    const char *why = why_no_message(model, trajectory, options->dialect);
     run r = {.options = options,
              .table = table,
-             .vocab = cop_model_shape_of(model)->vocab,
-             .n_tracks = why ? T_MESSAGE : N_VARIANTS,
-             .n_contrasts = why ? N_CONTRASTS - 1 : N_CONTRASTS};
-    describe(&r, model, trajectory);
-    table->omitted = why;
+             .tracks = cop__joins_choose(model, trajectory, options->dialect),
+             .vocab = cop_model_shape_of(model)->vocab};
+    cop__joins_describe(&r.tracks, model, trajectory, options, table);
     cop_status status = run_tree(&r, model, trajectory);
     for (uint32_t i = 0; i < COP_JOINS_LANES; i++)
         cop__joins_lane_release(&r.lanes[i]);

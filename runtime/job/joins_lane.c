@@ -7,8 +7,10 @@ cop_status cop__joins_lane_create(const cop_model *model, cop_arith arith,
                                   const cop_joins_options *options, const cop__joins_size *size,
                                   bool dry, cop__joins_lane *out) {
     const cop_model_shape *shape = cop_model_shape_of(model);
+    const uint32_t rows = size->rows > COP_JOINS_ROWS ? size->rows : COP_JOINS_ROWS;
     const uint64_t element = arith == COP_ARITH_F32 ? sizeof(float) : sizeof(uint16_t);
     *out = (cop__joins_lane){.shape = shape,
+                             .max_rows = rows,
                              .token_bytes = 2 * element * shape->n_layers * shape->n_kv_heads *
                                             shape->head_dim};
     cop_kv_options kv = {.page_tokens = PAGE_TOKENS,
@@ -20,18 +22,18 @@ cop_status cop__joins_lane_create(const cop_model *model, cop_arith arith,
     COP_TRY(cop_kv_create(&kv, &out->kv));
     if (dry)
         return COP_OK;
-    const uint32_t partials = COP_JOINS_ROWS * (size->positions / CHUNK_TOKENS + 2);
+    const uint32_t partials = rows * (size->positions / CHUNK_TOKENS + 2);
     cop_plan_options plan = {.group = shape->n_heads / shape->n_kv_heads,
                              .chunk_tokens = CHUNK_TOKENS,
                              .chunk_tail_tokens = CHUNK_TOKENS,
                              .max_decode_slots = 1,
-                             .max_prefill_slots = COP_JOINS_ROWS,
+                             .max_prefill_slots = rows,
                              .max_partials = partials};
     COP_TRY(cop_plan_create(&plan, out->kv, &out->plan));
     cop_backend_options backend = {.arith = arith,
                                    .n_threads = options->n_threads,
                                    .isa = options->isa,
-                                   .max_rows = COP_JOINS_ROWS,
+                                   .max_rows = rows,
                                    .max_samples = COP_JOINS_ROWS,
                                    .max_partials = partials,
                                    .max_positions = size->positions,

@@ -183,10 +183,13 @@ cop_status cop_joins_lines(const cop_joins_table *table, cop_buffer *out) {
                            "same_top_share", real_or_null(s.same_top_share), "logprob_change",
                            real_or_null(s.logprob_change))));
     }
-    return put_line(out, json_pack("{s:s,s:s,s:s?,s:s?,s:b,s:b,s:s?,s:i,s:s?,s:s}", "kind",
-                                   "trajectory", "trajectory", table->trajectory, "dialect",
-                                   table->dialect, "model", table->model, "random_weights",
-                                   table->random_weights, "extrapolated", table->extrapolated,
-                                   "tokens_from", table->tokens_from, "joins", (int)table->joins,
-                                   "omitted", table->omitted, "caution", cop_joins_caution));
+    json_t *omitted = json_array();
+    for (uint32_t i = 0; i < table->n_omitted; i++)
+        json_array_append_new(omitted, json_string(table->omitted[i]));
+    return put_line(out,
+                    json_pack("{s:s,s:s,s:s?,s:s?,s:b,s:b,s:s?,s:i,s:o,s:s}", "kind", "trajectory",
+                              "trajectory", table->trajectory, "dialect", table->dialect, "model",
+                              table->model, "random_weights", table->random_weights, "extrapolated",
+                              table->extrapolated, "tokens_from", table->tokens_from, "joins",
+                              (int)table->joins, "omitted", omitted, "caution", cop_joins_caution));
 }

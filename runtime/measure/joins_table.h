@@ -19,7 +19,7 @@
 #include "base/memory.h"
 #include "base/status.h"
 
-enum { COP_JOINS_TRACKS = 12, COP_JOINS_CONTRASTS = 16 };
+enum { COP_JOINS_TRACKS = 12, COP_JOINS_CONTRASTS = 16, COP_JOINS_OMITTED = 2 };
 
 typedef struct cop_joins_track {
     const char *name;
@@ -69,7 +69,8 @@ typedef struct cop_joins_table {
     double *logprobs;    /* [n_tokens, n_tracks] of `next`; NaN: none */
     cop_joins_row *rows; /* [n_tokens, n_contrasts] */
     uint32_t n_tokens, capacity;
-    const char *omitted; /* a rule that is left out, and why; NULL: none */
+    const char *omitted[COP_JOINS_OMITTED]; /* rules that are left out, and why */
+    uint32_t n_omitted;
 } cop_joins_table;
 
 cop_status cop_joins_table_reserve(cop_joins_table *table, uint32_t tokens);

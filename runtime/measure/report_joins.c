@@ -221,9 +221,9 @@ static void put_table(cop__html *html, const cop_joins_table *table) {
     put_plot(html, table);
     put_contrasts(html, table);
     put_tracks(html, table);
-    if (table->omitted) {
+    for (uint32_t i = 0; i < table->n_omitted; i++) {
         cop__html_put(html, "<p class=\"soft\">Left out: ");
-        cop__html_text(html, table->omitted);
+        cop__html_text(html, table->omitted[i]);
         cop__html_put(html, "</p>\n");
     }
 }

@@ -28,3 +28,15 @@ typedef struct joins_naive {
 
 void joins_naive_lay(joins_naive *world, const joins_naive_rule *rule,
                      const cop_trajectory *trajectory);
+
+/* The same where the paths of a block see each other while they are said: where token j stands for
+ * token i, negative where i does not see it. What a path is given at its begin is said in one step,
+ * then each path says a token a step; no path holds a block. */
+typedef struct joins_views {
+    uint32_t n, n_tokens;
+    int32_t id[JOINS_NAIVE_MAX], at[JOINS_NAIVE_MAX][JOINS_NAIVE_MAX];
+    uint32_t entry_of[JOINS_NAIVE_MAX];
+    bool full;
+} joins_views;
+
+void joins_naive_share(joins_views *world, const cop_trajectory *trajectory);
