@@ -58,13 +58,32 @@ static cop_status check_without(const cop_json *root, const cop_dialect *d) {
 }
 
 cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *d) {
-    static const char *const others[] = {
-        "shared",          "inject_every",  "reuse",        "path_end",      "tags",         "branch_prompt",
-        "join_prompt",     "reply",         "spawn_prompt", "nested",
-        "paths",           "items",         "after_plan",   "after_path",
-        "after_fork",      "joined_header", "path_close",   "join_end",
-        "join_prompt_cut", "last_block",    "path_limit",   "max_steps",
-        "budget",          "context",       "ask_paths",    "path_close_outside"};
+    static const char *const others[] = {"shared",
+                                         "inject_every",
+                                         "reuse",
+                                         "path_end",
+                                         "tags",
+                                         "branch_prompt",
+                                         "join_prompt",
+                                         "reply",
+                                         "spawn_prompt",
+                                         "nested",
+                                         "paths",
+                                         "items",
+                                         "after_plan",
+                                         "after_path",
+                                         "after_fork",
+                                         "joined_header",
+                                         "path_close",
+                                         "join_end",
+                                         "join_prompt_cut",
+                                         "last_block",
+                                         "path_limit",
+                                         "max_steps",
+                                         "budget",
+                                         "context",
+                                         "ask_paths",
+                                         "path_close_outside"};
     if (!d->program)
         return check_without(root, d);
     if (d->trigger != COP_TRIGGER_END_OF_TEXT || d->paths_from != COP_PATHS_MESSAGE)
