@@ -62,7 +62,8 @@ printf '<Think>go<Parallel><Goal><Outline>1: p</Outline><Outline>2: q</Outline><
 printf '<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step><step>\n2: y</step>\n<takeaway>\nz</takeaway>so' >"$work/texts/npr-corrected"
 printf 'a<Parallel><Path>x</Path><Path>y z</Path></Parallel>\n<Summary>z</Summary>b' >"$work/texts/parallel-r1"
 printf '<think><Outlines><Outline>1: p</Outline><Outline>2: q</Outline></Outlines>\n<Thread>\n1: x\n</Thread><Thread>\n2: y\n</Thread>\n</Parallel></think>' >"$work/texts/threadweaver-rl-recipe"
-for name in multiverse-engine npr-corrected parallel-r1 threadweaver-rl-recipe; do
+printf '<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step>\n<step>\n2: y</step>\n<takeaway>\nz</takeaway>so' >"$work/texts/npr"
+for name in multiverse-engine npr npr-corrected parallel-r1 threadweaver-rl-recipe; do
   "$coppice" import "$name" "$work/texts/$name" --out "$work/texts/$name.jsonl" >"$work/out" || die "import $name failed"
   "$coppice" replay --random "$shape" --trajectories "$work/texts/$name.jsonl" --join all --out "$work/texts/out-$name" --json >"$work/out" || die "replay of $name failed"
   [ "$(wc -l <"$work/out")" -eq 4 ] || die "$name: not every rule was replayed"

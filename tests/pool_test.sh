@@ -220,7 +220,9 @@ assert total == rule["tokens"] + rule["tokens_probe"]
 assert rule["tokens_cost"] == total + rule["tokens_given"]
 PY
 refuses "no rule 'nosuch'" run --rule nosuch
-refuses "controller" run --rule skeleton-of-thought
+refuses "is a controller" run --samples 2 --rule skeleton-of-thought
+refuses "is a controller" run --dialect countdown-message --rule mcts-uct
+refuses "cannot be encoded" run --rule skeleton-of-thought
 refuses "one sample" run --samples 2 --tree
 head -n 3 bench/countdown/problems-200.jsonl >"$work/three.jsonl"
 sweep() { # METHOD-MEMBERS
@@ -240,6 +242,10 @@ rule = first["rule"]
 assert rule["name"] == "first-finisher" and rule["opened"] == sum(first["each"]["paths"])
 assert rule["pruned"] > 0 and rule["tokens_pruned"] == first["metrics"]["tokens"]["pruned"]
 PY
+sweep '"dialect": "countdown-message", "rule": "tree-of-thoughts-bfs"'
+refuses "is a controller" "$coppice" bench "$work/problems.json" --out "$work/refused"
+sweep '"dialect": "countdown-sequential", "rule": "tree-of-thoughts-bfs"'
+refuses "the first prompt of rule tree-of-thoughts-bfs" "$coppice" bench "$work/problems.json" --out "$work/refused"
 sweep '"dialect": "countdown-message", "rule": "waves.json"'
 refuses "counts whole samples" "$coppice" bench "$work/problems.json" --out "$work/refused"
 pass "test_runs_and_problem_sets_under_rules"

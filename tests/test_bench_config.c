@@ -303,7 +303,7 @@ static void test_rules_are_read(void) {
         {"\"rule\": 3", "rule"},
         {"\"rule\": \"five.json\"", "5 warm-up branches"}, /* of four samples */
         {"\"rule\": \"deepconf-high\"", "16 warm-up branches"},
-        {"\"rule\": \"mcts-uct\"", "rule"},
+        {"\"rule\": \"mcts-uct\"", "is a controller"},
         {"\"rule\": \"certaindex-server\"", "heeds_end"},
         {"\"rule\": \"race\", \"prune\": {\"budget_tokens\": 3}", "give one"},
     };
@@ -322,6 +322,26 @@ static void test_rules_are_read(void) {
     refuse_method(MESSAGE ", \"rule\": \"mine.json\"", "counts whole samples");
     refuse_method("\"dialect\": \"countdown-sequential\", \"rule\": \"mine.json\"", "4 warm-up");
     refuse_method(MESSAGE ", \"rule\": \"race\", \"prune\": {\"budget_tokens\": 3}", "give one");
+}
+
+static void test_controllers_are_read(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    CHECK_OK(
+        load_set(NULL, whole_members,
+                 "{\"name\": \"m\", \"dialect\": \"countdown-sequential\", \"rule\": \"mcts-uct\", "
+                 "\"chat\": true}, {\"name\": \"n\", \"dialect\": \"countdown-message\"}",
+                 &config));
+    const cop_problems_method *m = config->problems[0].methods;
+    CHECK_TEXT(m[0].rule, "mcts-uct");
+    CHECK(m[0].runs_prompts && m[0].chat && !m[1].runs_prompts && !m[1].chat);
+    CHECK(!cop__problem_rules_look_across(&m[0])); /* its tokens hang on nothing beside it */
+    cop_bench_config_destroy(config);
+    refuse_method(MESSAGE ", \"rule\": \"mcts-uct\"", "is a controller");
+    refuse_method("\"dialect\": \"countdown-sequential\", \"rule\": \"mcts-uct\", \"prune\": "
+                  "{\"budget_tokens\": 3}",
+                  "give one");
+    refuse_method(MESSAGE ", \"chat\": 1", "chat");
 }
 
 static cop_status load_grid(const char *replay, cop_bench_config **out) {
@@ -444,6 +464,7 @@ int main(void) {
     RUN(test_where_it_is_computed_is_read);
     RUN(test_the_pool_is_read);
     RUN(test_rules_are_read);
+    RUN(test_controllers_are_read);
     RUN(test_a_config_is_read);
     RUN(test_a_dialect_file_stands_beside_the_config);
     RUN(test_bad_sets_are_refused);

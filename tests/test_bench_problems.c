@@ -377,6 +377,73 @@ static void test_rules_are_applied_and_recorded(void) {
     cop_bench_config_destroy(config);
 }
 
+/* One whose rule cannot go on with some problems: they are without an answer, and the rest is not
+ * touched. A problem of more than so many bytes has no room in this rule. */
+static void test_a_controller_is_a_method(void) {
+    static const char rule[] =
+        "{\"name\": \"%s\", \"source\": \"test\", \"rule\": \"thoughts\", \"search\": \"bfs\", "
+        "\"generate_prompt\": \"{input}{state}\", \"evaluate_prompt\": \"{input}{state}\", "
+        "\"steps\": 1, \"n_generate\": 2, \"n_evaluate\": 1, \"n_select\": 1, \"values\": "
+        "{\"sure\": 1}, \"temperature\": 0.5, \"max_text_bytes\": %d}";
+    char text_of_rule[1024];
+    cop_bench_config *config;
+    fresh_folder();
+    snprintf(text_of_rule, sizeof text_of_rule, rule, "tot", 1 << 16);
+    write_file("tot.json", text_of_rule);
+    snprintf(text_of_rule, sizeof text_of_rule, rule, "small", 1300);
+    write_file("small.json", text_of_rule);
+    load_shipped(MEMBERS("6", "300", "[1, 4]"),
+                 "{\"name\": \"alone\", \"dialect\": \"countdown-sequential\"},"
+                 "{\"name\": \"tot\", \"dialect\": \"countdown-sequential\", \"rule\": "
+                 "\"tot.json\"},"
+                 "{\"name\": \"small\", \"dialect\": \"countdown-sequential\", \"rule\": "
+                 "\"small.json\"}",
+                 &config);
+    heard h = hear();
+    CHECK_OK(run_config(config, &h, false)); /* the same tokens with one and four at once */
+    CHECK_EQ(h.allocations, 0);
+    for (size_t i = 2; i < 6; i++) {
+        const json_t *record = json_array_get(h.records, i), *ran = member(record, "rule");
+        check_accuracy(record, 6);
+        CHECK_EQ(count_of(ran, "calls_at_once"), 8);
+        CHECK_TEXT(text(record, "join"), "calls"); /* "none" is the control */
+        CHECK(fabs(number(record, "tokens_mean") * 6 - number(ran, "tokens")) < 1e-6);
+    }
+    const json_t *tot = json_array_get(h.records, 2), *small = json_array_get(h.records, 4);
+    CHECK_EQ(count_of(member(tot, "stops"), "end"), 6);
+    const json_int_t failed = count_of(member(small, "stops"), "rule");
+    CHECK(failed > 0 && failed < 6);
+    CHECK_EQ(count_of(member(small, "stops"), "end"), 6 - failed);
+    char note[64];
+    snprintf(note, sizeof note, "%lld problems were ended where", (long long)failed);
+    const char *said = json_string_value(json_array_get(member(small, "notes"), 0));
+    CHECK(strstr(said, note) && strstr(said, "max_text_bytes"));
+    const json_t *stops = member(member(small, "each"), "stop");
+    for (size_t i = 0; i < 6; i++) { /* what went on is what goes on with more room */
+        const bool ended = strcmp(json_string_value(json_array_get(stops, i)), "rule") == 0;
+        const char *grades[] = {
+            "none", json_string_value(json_array_get(member(member(tot, "each"), "grade"), i))};
+        CHECK_TEXT(json_string_value(json_array_get(member(member(small, "each"), "grade"), i)),
+                   grades[!ended]);
+    }
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
+/* The box's model has no chat format. */
+static void test_a_chat_format_is_looked_for(void) {
+    cop_bench_config *config;
+    fresh_folder();
+    load_shipped(MEMBERS("2", "30", "[1]"),
+                 "{\"name\": \"m\", \"dialect\": \"countdown-sequential\", \"chat\": true}",
+                 &config);
+    heard h = hear();
+    CHECK_STATUS(run_config(config, &h, false), COP_ERR_UNSUPPORTED);
+    CHECK_MESSAGE("chat format");
+    json_decref(h.records);
+    cop_bench_config_destroy(config);
+}
+
 static void test_a_difference_is_caught(void) {
     cop_problem_entry list[] = {{.id = "a"}, {.id = "b"}, {.id = "c"}};
     cop_problem_set set = {.list = list, .count = 3};
@@ -598,6 +665,8 @@ static void test_files_of_a_result_folder_have_plain_names(void) {
 }
 
 int main(void) {
+    RUN(test_a_controller_is_a_method);
+    RUN(test_a_chat_format_is_looked_for);
     RUN(test_a_difference_is_caught);
     RUN(test_files_of_a_result_folder_have_plain_names);
     RUN(test_a_model_without_words_is_refused);

@@ -394,7 +394,7 @@ static const struct shipped {
                {"multiverse", COP_JOIN_STITCH, NULL},
                {"multiverse-engine", COP_JOIN_STITCH, NULL},
                {"multiverse-training", COP_JOIN_STITCH, "share a position"},
-               {"npr", COP_JOIN_STITCH, "repetition penalty"},
+               {"npr", COP_JOIN_STITCH, NULL},
                {"npr-corrected", COP_JOIN_STITCH, NULL},
                {"parallel-r1", COP_JOIN_REPREFILL, NULL},
                {"parallel-r1-corrected", COP_JOIN_REPREFILL, NULL},

@@ -76,6 +76,11 @@ static const struct {
      "<Think><Parallel><Goal><Outline>1: p</Outline><Outline>2: "
      "q</Outline></Goal>[\n]([<Path>\n1:] x"
      "</Path>\n|[<Path>\n2:] y</Path>\n){<Conclusion>\n}z</Conclusion></Parallel></Think>"},
+    {"npr",
+     "<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step>\n<step>\n2: "
+     "y</step>\n<takeaway>\nz</takeaway>done",
+     "<guideline><plan>1: p</plan><plan>2: q</plan></guideline>[\n]([<step>\n1:] "
+     "x</step>\n|[<step>\n2:] y</step>\n){<takeaway>\n}z</takeaway>done"},
     {"npr-corrected",
      "<guideline><plan>1: p</plan><plan>2: q</plan></guideline>\n<step>\n1: x</step><step>\n2: "
      "y</step>\n"

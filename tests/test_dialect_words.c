@@ -13,9 +13,7 @@ static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
         {"\"equal_start_max\"", "\"predicted_gap\""},
         {"\"nested\": true", "\"nested\": true, \"pad_to\": 16"},
         {"\"nested\": true", "\"nested\": true, \"segment_embedding\": \"t\""},
-        {"\"nested\": true", "\"nested\": true, \"start_offset\": -1"},
-        {"\"nested\": true",
-         "\"nested\": true, \"stage_sampling\": {\"path\": {\"repetition_penalty\": 1.02}}"}};
+        {"\"nested\": true", "\"nested\": true, \"start_offset\": -1"}};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         char text[1024];
         cop_dialect_file *file;
@@ -40,6 +38,7 @@ static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
     CHECK(cop_dialect_of(file)->sampling[COP_STAGE_PATH].temperature == 0.5f);
     CHECK(cop_dialect_of(file)->sampling[COP_STAGE_PATH].top_p < 0);
     CHECK(!cop_dialect_of(file)->stage_set[COP_STAGE_MAIN]);
+    CHECK(cop_dialect_of(file)->sampling[COP_STAGE_PATH].penalty == 0); /* 1 is none */
     cop_dialect_close(file);
 }
 
@@ -84,6 +83,7 @@ static const struct {
     {"\"max_depth\": 2", "\"max_depth\" is 2, and \"nested\" is not true"},
     {"\"budget\": {\"checked\": \"each_step\"}", "\"each_step\" goes with"},
     {"\"budget\": {\"charge\": \"tokens\"}", "\"budget.charge\""},
+    {"\"budget\": {\"last\": \"dropped\"}", "goes with \"charge\": \"own_times_siblings\""},
     {"\"budget\": {\"margin\": -1}", "\"budget.margin\""},
     {"\"stage_sampling\": {\"plan\": {}}", "stage_sampling.plan"},
     {"\"stage_sampling\": {\"path\": {\"temperature\": -1}}", "stage_sampling.path.temperature"},
@@ -91,6 +91,11 @@ static const struct {
     {"\"join_policy\": {\"quorum\": 1, \"quorum_ratio\": 0.5}", "say the same thing twice"},
     {"\"join_policy\": {\"success_only\": true}", "needs \"success\""},
     {"\"join_policy\": {\"losers\": \"keep\"}", "drop, keep_partial"},
+    {"\"penalty_shared\": true", "\"penalty_shared\" goes with a \"repetition_penalty\""},
+    {"\"penalty_shared\": true, \"stage_sampling\": {\"path\": {\"repetition_penalty\": 1.1}, "
+     "\"main\": {\"repetition_penalty\": 1.1}}",
+     "in no other stage"},
+    {"\"stage_sampling\": {\"path\": {\"repetition_penalty\": 0}}", "repetition_penalty"},
     {"\"single_tokens\": [7]", "single_tokens[0]"},
     {"\"on_zero_items\": \"ends\"", "\"on_zero_items\""},
 };

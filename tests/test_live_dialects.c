@@ -307,6 +307,88 @@ static void test_npr_corrected(void) {
     live_world_close(&w);
 }
 
+/* ---- NPR; its penalty: test_live_penalty ---- */
+
+static void test_npr(void) {
+    world w = open_tags("npr");
+    const uint32_t most = 3000; /* fork_margin is 1024 */
+    /* One token behind </guideline> is dropped, of two behind </step> one is kept. The steps share
+     * their first newline. */
+    cop_script good[] = {SAY("", GUIDELINE "Xs</takeaway>end$"), SAY("1", " x\n</step>\nX"),
+                         SAY("2", " yy\n</step>\nX")};
+    outcome o = run(&w, good, 3, (cop_live_options){.max_tokens = most});
+    CHECK_TEXT(o.text.text,
+               GUIDELINE "\n<step>\n1: x\n</step>\n<step>\n2: yy\n</step>\n<takeaway>\n"
+                         "s</takeaway>end");
+    CHECK_EQ(o.metrics.tokens_dropped, 3);
+    CHECK_EQ(o.metrics.tokens_reprefilled, 0);
+    CHECK_EQ(o.sample.ill_formed_tags, 0);
+    /* schedule_batch.py:725-741: no plan, six, or none in a guideline of this turn end the request,
+     */
+    static const char *const ends[] = {"<guideline></guideline>",
+                                       "<guideline><plan>1:</plan><plan>2:</plan><plan>3:</plan>"
+                                       "<plan>4:</plan><plan>5:</plan><plan>6:</plan></guideline>",
+                                       "<plan>1: a</plan></guideline>", "so</step>"};
+    for (int i = 0; i < 4; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "%snever", ends[i]);
+        cop_script end[] = {SAY("", text)};
+        o = run(&w, end, 1, (cop_live_options){.max_tokens = most});
+        CHECK_TEXT(o.text.text, ends[i]);
+        CHECK_EQ(o.sample.stop, i < 3 ? COP_STOP_REFUSED : COP_STOP_PATH);
+        CHECK_EQ(o.sample.forks, 0);
+        /* or the step that says it, which is joined as it stands. */
+        snprintf(text, sizeof text, " %s%s", ends[i], i < 3 ? "never" : "\nX");
+        cop_script step[] = {SAY("", GUIDELINE "Xs$"), SAY("1", text), SAY("2", "</step>\nX")};
+        o = run(&w, step, 3, (cop_live_options){.max_tokens = most});
+        char expected[512];
+        snprintf(expected, sizeof expected,
+                 GUIDELINE "\n<step>\n1: %s%s<step>\n2:</step>\n<takeaway>\ns", ends[i],
+                 i < 3 ? "" : "\n");
+        CHECK_TEXT(o.text.text, expected);
+        CHECK_EQ(o.sample.stop, COP_STOP_END);
+    }
+    live_world_close(&w);
+}
+
+/* schedule_batch.py:687-697: a request's budget ends 128 sooner, and counts a step's own tokens
+ * times the steps of its block; the token with which a step's ends is lost (scheduler.py:1594).
+ * 1586: whether a fork is too late is a matter of positions. */
+static void test_npr_budgets(void) {
+    world w = open_tags("npr");
+    uint32_t guideline = tokens_of(&w, GUIDELINE), header = tokens_of(&w, "<step>\n1:");
+    char late[700];
+    memset(late, 'y', 600);
+    snprintf(late + 600, sizeof late - 600, "</step>\nX");
+    for (uint32_t more = 0; more < 2; more++) {
+        /* The budget is `more` past the first that allows the fork: X is in the count. */
+        uint32_t most = guideline + 1024 + more;
+        cop_script fork[] = {SAY("", GUIDELINE "X"), SAY("1", late), SAY("2", late)};
+        outcome o = run(&w, fork, 3, (cop_live_options){.max_tokens = most});
+        CHECK_EQ(o.sample.forks, more);
+        if (!more) /* decoding went on, and X stays */
+            CHECK_EQ(strncmp(o.text.text, GUIDELINE "X", strlen(GUIDELINE "X")), 0);
+    }
+    /* Each step has (most - 128 - guideline - newline - header) / 2 tokens, one of them lost. */
+    uint32_t most = guideline + 1025, room = most - 128 - guideline - 1 - header;
+    cop_script cut[] = {SAY("", GUIDELINE "X"), SAY("1", late), SAY("2", "</step>\nX")};
+    outcome o = run(&w, cut, 3, (cop_live_options){.max_tokens = most});
+    CHECK_EQ(strspn(o.paths[0].text + strlen("<step>\n1:"), "y"), (room + 1) / 2 - 1);
+    CHECK_EQ(o.paths[0].text[strlen("<step>\n1:") + (room + 1) / 2 - 1], '\0');
+    /* Two steps of 300 tokens lie side by side: a fork behind them has 300 positions more. */
+    char side[400], twice[512];
+    memset(side, 'y', 300);
+    snprintf(side + 300, sizeof side - 300, "</step>\nX");
+    snprintf(twice, sizeof twice, "%sX</takeaway>%sX", GUIDELINE, GUIDELINE);
+    uint32_t behind = 2 * guideline + 1 + header + 302 + tokens_of(&w, "<takeaway>\n</takeaway>");
+    for (uint32_t one = 0; one < 2; one++) {
+        cop_script script[] = {SAY("", twice), SAY("1", side), SAY("2", side)};
+        o = run(&w, script, 3, (cop_live_options){.max_tokens = behind + 1024 + one});
+        CHECK_EQ(o.sample.forks, 1 + one);
+    }
+    live_world_close(&w);
+}
+
 /* ---- Parallel-R1 ---- */
 
 static void test_parallel_r1(void) {
@@ -451,6 +533,8 @@ int main(void) {
     RUN(test_multiverse_engine);
     RUN(test_multiverse_engine_ends);
     RUN(test_npr_corrected);
+    RUN(test_npr);
+    RUN(test_npr_budgets);
     RUN(test_parallel_r1);
     RUN(test_parallel_r1_cuts_paths_after_their_end);
     RUN(test_a_stage_is_sampled_in_its_own_way);

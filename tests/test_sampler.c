@@ -72,6 +72,11 @@ static double biased_logit(const world *w, const cop_sample_request *q, uint32_t
     for (uint32_t i = 0; i < q->n_bias; i++)
         if ((uint32_t)q->bias[i].token == id)
             x += q->bias[i].bias;
+    if (q->repetition_penalty != 0 && q->seen[id / 32] >> id % 32 & 1) {
+        const double penalised = x > 0 ? (double)x / (double)q->repetition_penalty
+                                       : (double)x * (double)q->repetition_penalty;
+        x = (float)penalised;
+    }
     return x;
 }
 
@@ -155,7 +160,18 @@ static void check_report_of(const world *w, uint32_t vocab, const cop_sample_req
     cop_free(all);
 }
 
+/* A third of the tokens, the bits behind the vocabulary too: nobody may read those. */
+static const uint32_t *seen_of(uint64_t seed) {
+    static uint32_t seen[(VOCAB_MAX + 31) / 32];
+    for (uint32_t i = 0; i < sizeof seen / sizeof seen[0] * 32; i++) {
+        const uint32_t bit = 1u << i % 32;
+        seen[i / 32] = uniform(seed + 9000, i) < 0.33 ? seen[i / 32] | bit : seen[i / 32] & ~bit;
+    }
+    return seen;
+}
+
 static cop_sample_request request_of(uint64_t seed, uint32_t vocab, cop_logit_bias *bias) {
+    static const float penalties[] = {0.0f, 1.02f, 1.0f, 1.5f, 0.7f};
     static const float temperatures[] = {1.0f, 0.7f, 1.6f, 0.05f, 30.0f};
     static const float top_ps[] = {1.0f, 0.9f, 0.5f, 0.99f, 0.0f, 1e-3f};
     static const float min_ps[] = {0.0f, 0.0f, 0.05f, 0.3f, 1.0f};
@@ -172,6 +188,8 @@ static cop_sample_request request_of(uint64_t seed, uint32_t vocab, cop_logit_bi
         .forced = seed % 3 ? (int32_t)(seed * 5 % vocab) : -1,
         .bias = bias,
         .n_bias = vocab > 3 && seed % 4 == 0 ? 3 : 0,
+        .repetition_penalty = penalties[seed / 13 % 5],
+        .seen = seen_of(seed),
     };
 }
 
@@ -264,6 +282,45 @@ static void test_greedy_takes_the_lowest_id_of_a_tie(void) {
     free_world(w);
 }
 
+/* Positive logits are divided and the others multiplied, after the biases; 0 stays, and a tie that
+ * the penalty makes falls to the lower id. */
+static void test_a_penalty_moves_what_was_seen(void) {
+    world *w = new_world();
+    const float logits[6] = {2.04f, 2.01f, -1.0f, 0.0f, -3.0f, 2.0f};
+    memcpy(w->logits, logits, sizeof logits);
+    uint32_t seen = 0;
+    cop_sample s;
+    const cop_logit_bias bias = {.token = 4, .bias = 5.5f};
+    cop_sample_request q = {.top_p = 1, .forced = -1, .repetition_penalty = 1.02f, .seen = &seen};
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK_EQ(s.token, 0);
+    seen = 1u << 0;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK_EQ(s.token, 1);
+    seen = 1u << 0 | 1u << 1;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK_EQ(s.token, 0); /* 2.04 / 1.02 and 2 are one number */
+    CHECK_EQ(s.top_token[1], 5);
+    CHECK(s.top_logprob[0] == s.top_logprob[1]);
+    seen = 1u << 2 | 1u << 3;
+    q.forced = 2;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK(agrees(s.forced_logprob, -1.0 * (double)1.02f - s.logsumexp));
+    q.forced = 3;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK(agrees(s.forced_logprob, -(double)s.logsumexp));
+    /* -3 + 5.5 is positive when the penalty comes. */
+    seen = 1u << 4;
+    q.forced = 4, q.bias = &bias, q.n_bias = 1;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK_EQ(s.token, 4);
+    CHECK(agrees(s.logprob, 2.5 / (double)1.02f - s.logsumexp));
+    q.repetition_penalty = 1e-30f, w->logits[4] = 3e38f;
+    cop_sampler_run(w->logits, 6, &q, w->scratch, &s);
+    CHECK(s.failed);
+    free_world(w);
+}
+
 static void test_rows_that_cannot_be_sampled_fail(void) {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     world *w = new_world();
@@ -339,6 +396,15 @@ static void test_requests_without_meaning_are_refused(void) {
     q.forced = 10;
     CHECK_STATUS(cop_sampler_check(&q, 10), COP_ERR_USAGE);
     CHECK_MESSAGE("forced");
+    q = good;
+    q.repetition_penalty = -1;
+    CHECK_STATUS(cop_sampler_check(&q, 10), COP_ERR_USAGE);
+    CHECK_MESSAGE("repetition penalty -1");
+    q.repetition_penalty = 1.02f;
+    CHECK_STATUS(cop_sampler_check(&q, 10), COP_ERR_USAGE);
+    CHECK_MESSAGE("without the tokens");
+    q.repetition_penalty = 1;
+    CHECK_OK(cop_sampler_check(&q, 10));
     const cop_logit_bias outside = {.token = 10, .bias = 1}, infinite = {.token = 1, .bias = NAN};
     q = good;
     q.bias = &outside, q.n_bias = 1;
@@ -364,6 +430,7 @@ int main(void) {
     RUN(test_samples_equal_brute_force);
     RUN(test_frequencies_follow_probabilities);
     RUN(test_greedy_takes_the_lowest_id_of_a_tie);
+    RUN(test_a_penalty_moves_what_was_seen);
     RUN(test_rows_that_cannot_be_sampled_fail);
     RUN(test_a_draw_depends_on_its_key_alone);
     RUN(test_requests_without_meaning_are_refused);

@@ -28,7 +28,7 @@
 #include "kv/plan.h"
 #include "model/model.h"
 
-enum { COP_BACKEND_ABI = 3, COP_TOP_LOGPROBS = 20 };
+enum { COP_BACKEND_ABI = 4, COP_TOP_LOGPROBS = 20 };
 
 /* How matrix products are made. Invariant: a row's bits do not depend on the other rows of its
  * step, which is the promise of the runtime; fast: whatever the device's library finds fastest for
@@ -98,15 +98,20 @@ typedef struct cop_sample_request {
     uint32_t n_forced_next;
     const cop_logit_bias *bias;
     uint32_t n_bias;
+    /* Of the tokens in `seen`, after the biases (model/sampler.h). 0 or 1: off. cpu alone; others
+     * refuse it. */
+    float repetition_penalty;
+    const uint32_t *seen; /* [ceil(vocab / 32)] token t: bit t % 32 of word t / 32 */
 } cop_sample_request;
 
 typedef struct cop_sample {
     int32_t token;
-    float logprob;        /* of token, natural log, before temperature and filters, after biases */
-    float forced_logprob; /* of request.forced, or 0 */
-    float logsumexp;      /* of the row's biased logits */
-    bool failed;          /* the row holds a value that is not finite: token is -1 */
-    uint32_t n_top;       /* min(COP_TOP_LOGPROBS, vocab) */
+    /* Of token, natural log, before temperature and filters, after biases and penalty. */
+    float logprob;
+    float forced_logprob;                /* of request.forced, or 0 */
+    float logsumexp;                     /* of the row's biased and penalised logits */
+    bool failed;                         /* the row holds a value that is not finite: token is -1 */
+    uint32_t n_top;                      /* min(COP_TOP_LOGPROBS, vocab) */
     int32_t top_token[COP_TOP_LOGPROBS]; /* by falling logit; lower id first on ties */
     float top_logprob[COP_TOP_LOGPROBS];
 } cop_sample;

@@ -6,7 +6,7 @@
 
 #include "command/command.h"
 #include "command/job_line.h"
-#include "command/run_output.h"
+#include "command/run_controller.h"
 #include "config/paths.h"
 #include "job/job_rule.h"
 #include "model/chat.h"
@@ -47,12 +47,13 @@ static cop_status read_prompt(const run_line *line, cop_buffer *out) {
 
 /* The prompt's ids, and those that a spawned child begins with where the dialect spawns. */
 typedef struct run_prompt {
-    cop_buffer problem, text, spawn_text;
+    cop_buffer problem, input, text, spawn_text; /* input: before a chat format is put around it */
     cop_token_ids ids, spawn;
 } run_prompt;
 
 static void release_prompt(run_prompt *prompt) {
     cop_buffer_release(&prompt->problem);
+    cop_buffer_release(&prompt->input);
     cop_buffer_release(&prompt->text);
     cop_buffer_release(&prompt->spawn_text);
     cop_token_ids_release(&prompt->ids);
@@ -93,10 +94,12 @@ static cop_status make_prompt(const run_line *line, const cop_model *model,
         return COP_FAIL(COP_ERR_USAGE, "--ask-paths needs a dialect whose prompt says {k}");
     COP_TRY(read_prompt(line, &out->problem));
     if (dialect)
-        COP_TRY(fill(dialect, dialect->prompt, &out->problem, line->ask_paths, &out->text));
+        COP_TRY(fill(dialect, dialect->prompt, &out->problem, line->ask_paths, &out->input));
     else
-        COP_TRY(cop_buffer_append(&out->text, out->problem.data ? out->problem.data : "",
+        COP_TRY(cop_buffer_append(&out->input, out->problem.data ? out->problem.data : "",
                                   out->problem.bytes));
+    COP_TRY(
+        cop_buffer_append(&out->text, out->input.data ? out->input.data : "", out->input.bytes));
     if (line->chat)
         COP_TRY(wrap_in_chat(tokenizer, &out->text));
     COP_TRY(encode(tokenizer, &out->text, false, &out->ids));
@@ -209,7 +212,8 @@ static cop_status open_rule(const run_line *line, const cop_job *job, bool forks
     const bool paths = forks && line->samples == 1;
     const cop_job_rule_limits limits = {.max_branches = paths ? RUN_BRANCHES : line->samples,
                                         .max_tokens = line->max_tokens,
-                                        .model = model};
+                                        .model = model,
+                                        .runs_prompts = line->samples == 1 && !forks};
     return line->rule ? cop_job_rule_open(line->rule, &limits, out) : COP_OK;
 }
 
@@ -253,40 +257,28 @@ static cop_status run_and_print(cop_job *job, cop_engine *engine, run_waves *wav
     return status == COP_OK ? find_failed(waves) : status;
 }
 
-static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
-                         const run_prompt *given, cop_message_program *program) {
+static cop_status decode_samples(const run_line *line, cop_job *job, const cop_dialect *dialect,
+                                 const run_prompt *given, cop_message_program *program,
+                                 const cop_job_rule *rule, cop_run_output *output) {
     const cop_token_ids *prompt = &given->ids;
-    const cop_model_shape *shape = cop_model_shape_of(cop_job_model(job));
-    bool extrapolate = line->shared.allow_extrapolation;
-    if (prompt->count >= shape->context && !extrapolate)
-        return COP_FAIL(COP_ERR_CONTEXT,
-                        "the prompt has %zu tokens, the model's context is %u: shorten the prompt, "
-                        "or pass --allow-extrapolation",
-                        prompt->count, shape->context);
+    const uint32_t context = cop_model_shape_of(cop_job_model(job))->context;
+    const bool extrapolate = line->shared.allow_extrapolation;
     uint64_t whole = prompt->count + (uint64_t)line->max_tokens;
-    if (whole > shape->context && !extrapolate)
-        whole = shape->context; /* decoding stops there, and says "length" */
-    bool forks = dialect && dialect->join != COP_JOIN_NONE;
+    if (whole > context && !extrapolate)
+        whole = context; /* decoding stops there, and says "length" */
+    const bool forks = dialect && dialect->join != COP_JOIN_NONE;
     /* Headers and join texts are fed on top of max_tokens. */
     uint64_t positions = whole + (forks ? 64 * RUN_BRANCHES : 0);
-    if (positions > shape->context && !extrapolate)
-        positions = shape->context;
-    cop_run_output output = {.json = line->json};
-    cop_job_rule rule = {0};
-    cop_engine *engine = NULL;
-    run_waves waves = {.list = cop_calloc(line->samples, sizeof *waves.list)};
-    cop_status status = waves.list ? open_rule(line, job, forks, &rule)
-                                   : COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
+    if (positions > context && !extrapolate)
+        positions = context;
     cop_job_size size = size_of(line, dialect, whole, positions);
-    if (status == COP_OK && rule.rule)
-        cop_job_rule_size(&rule, size.branches, size.tokens, &size);
-    if (status == COP_OK && line->tree)
-        status = cop_live_tree_create(
-            &(cop_live_tree_options){.title = line->prompt ? line->prompt : line->prompt_file,
-                                     .pace_ms = line->pace_ms},
-            &output.tree);
-    if (status == COP_OK)
-        status = cop_job_engine(job, &size, NULL, &engine);
+    if (rule->rule)
+        cop_job_rule_size(rule, size.branches, size.tokens, &size);
+    run_waves waves = {.list = cop_calloc(line->samples, sizeof *waves.list)};
+    if (!waves.list)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
+    cop_engine *engine = NULL;
+    cop_status status = cop_job_engine(job, &size, NULL, &engine);
     waves.options = (cop_live_options){
         .dialect = dialect,
         .tokenizer = cop_model_tokenizer(cop_job_model(job)),
@@ -302,17 +294,56 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
         .min_p = (float)line->min_p,
         .top_k = line->top_k,
         .program = program,
-        .rule = rule.rule,
+        .rule = rule->rule,
         .rule_over_samples = line->samples > 1,
         .listener = line->json || line->samples > 1 ? NULL : cop_run_output_listen,
-        .listener_context = &output};
+        .listener_context = output};
     if (status == COP_OK)
-        status = run_and_print(job, engine, &waves, prompt, &rule, &output);
+        status = run_and_print(job, engine, &waves, prompt, rule, output);
     drop_waves(&waves);
     cop_free(waves.list);
+    cop_engine_destroy(engine);
+    return status;
+}
+
+static cop_status decode_calls(const run_line *line, cop_job *job, const run_prompt *given,
+                               const cop_job_rule *rule, cop_run_output *output) {
+    const cop_run_controller what = {.rule = rule,
+                                     .prompt = &given->ids,
+                                     .input = given->input.data ? given->input.data : "",
+                                     .input_bytes = given->input.bytes,
+                                     .chat = line->chat,
+                                     .extrapolate = line->shared.allow_extrapolation,
+                                     .max_tokens = line->max_tokens,
+                                     .temperature = (float)line->temperature,
+                                     .top_p = (float)line->top_p,
+                                     .min_p = (float)line->min_p,
+                                     .top_k = line->top_k};
+    return cop_run_controller_decode(job, &what, output);
+}
+
+static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
+                         const run_prompt *given, cop_message_program *program) {
+    const uint32_t context = cop_model_shape_of(cop_job_model(job))->context;
+    if (given->ids.count >= context && !line->shared.allow_extrapolation)
+        return COP_FAIL(COP_ERR_CONTEXT,
+                        "the prompt has %zu tokens, the model's context is %u: shorten the prompt, "
+                        "or pass --allow-extrapolation",
+                        given->ids.count, context);
+    cop_run_output output = {.json = line->json};
+    cop_job_rule rule = {0};
+    cop_status status = open_rule(line, job, dialect && dialect->join != COP_JOIN_NONE, &rule);
+    if (status == COP_OK && line->tree)
+        status = cop_live_tree_create(
+            &(cop_live_tree_options){.title = line->prompt ? line->prompt : line->prompt_file,
+                                     .pace_ms = line->pace_ms},
+            &output.tree);
+    if (status == COP_OK && rule.rule && cop_rule_needs_of(rule.rule).runs_prompts)
+        status = decode_calls(line, job, given, &rule, &output);
+    else if (status == COP_OK)
+        status = decode_samples(line, job, dialect, given, program, &rule, &output);
     cop_live_tree_destroy(output.tree);
     cop_job_rule_close(&rule);
-    cop_engine_destroy(engine);
     return status;
 }
 
@@ -380,8 +411,8 @@ int cop_command_run(int argc, char **argv) {
         {"samples", COP_OPTION_U32, &line.samples, "N",
          "answers to the prompt, side by side on its shared prefix (1)", .min = 1, .max = 256},
         {"rule", COP_OPTION_TEXT, &line.rule, "NAME",
-         "who is pruned, over the samples or over one sample's paths: a name in configs/rules/, "
-         "or a file"},
+         "who is pruned, over the samples or over one sample's paths; or a controller, which runs "
+         "prompts of its own: a name in configs/rules/, or a file"},
         {"tree", COP_OPTION_FLAG, &line.tree, NULL,
          "draw the tree of branches while it grows; the finished one where stdout is no terminal"},
         {"pace", COP_OPTION_U32, &line.pace_ms, "MS",

@@ -67,22 +67,54 @@ static json_t *json_paths(const cop_live *live, uint32_t of_sample) {
     return paths;
 }
 
-static json_t *json_sample(const cop_live *live, uint32_t i) {
-    const cop_live_sample sample = cop_live_sample_read(live, i);
-    json_t *answer = sample.answer ? json_text(sample.answer, sample.answer_bytes) : json_null();
+/* A controller's calls: what each was asked, too. */
+static json_t *json_calls(const cop_controller *controller) {
+    json_t *calls = json_array();
+    for (uint32_t i = 0; i < cop_controller_call_count(controller); i++) {
+        const cop_controller_call call = cop_controller_call_read(controller, i);
+        const cop_live_path *path = &call.path;
+        json_array_append_new(
+            calls,
+            json_pack("{s:i, s:s, s:o, s:o, s:i, s:o, s:o, s:s}", "block", (int)path->block, "path",
+                      path->path, "prompt", json_text(call.prompt, call.prompt_bytes), "partial",
+                      json_text(call.partial, strlen(call.partial)), "prompt_tokens",
+                      (int)call.n_prompt, "ids", json_ids(path->ids, path->n_ids), "text",
+                      json_text(path->text, path->bytes), "stop", cop_stop_name(path->stop)));
+    }
+    return calls;
+}
+
+/* `paths` is stolen. */
+static json_t *json_sample(const cop_live_sample *sample, json_t *paths) {
+    json_t *answer = sample->answer ? json_text(sample->answer, sample->answer_bytes) : json_null();
     return json_pack(
-        "{s:o, s:o, s:o, s:s, s:s, s:i, s:i, s:o}", "ids", json_ids(sample.ids, sample.n_ids),
-        "text", json_text(sample.text, sample.bytes), "answer", answer, "stop",
-        cop_stop_name(sample.stop), "status", sample.stop == COP_STOP_NONE ? "partial" : "complete",
-        "forks", (int)sample.forks, "forks_refused", (int)sample.forks_refused, "paths",
-        json_paths(live, i));
+        "{s:o, s:o, s:o, s:s, s:s, s:i, s:i, s:o}", "ids", json_ids(sample->ids, sample->n_ids),
+        "text", json_text(sample->text, sample->bytes), "answer", answer, "stop",
+        cop_stop_name(sample->stop), "status",
+        sample->stop == COP_STOP_NONE ? "partial" : "complete", "forks", (int)sample->forks,
+        "forks_refused", (int)sample->forks_refused, "paths", paths);
+}
+
+static cop_live_sample first_sample(const cop_run_result *result) {
+    return result->controller ? cop_controller_read(result->controller)
+                              : cop_live_sample_read(result->waves[0].live, 0);
+}
+
+static json_t *json_first(const cop_run_result *result) {
+    const cop_live_sample sample = first_sample(result);
+    return json_sample(&sample, result->controller ? json_calls(result->controller)
+                                                   : json_paths(result->waves[0].live, 0));
 }
 
 static json_t *json_samples(const cop_run_result *result) {
     json_t *samples = json_array();
-    for (uint32_t w = 0; w < result->n_waves; w++)
-        for (uint32_t i = 0; i < result->waves[w].n; i++)
-            json_array_append_new(samples, json_sample(result->waves[w].live, i));
+    for (uint32_t w = 0; w < result->n_waves; w++) {
+        const cop_live *live = result->waves[w].live;
+        for (uint32_t i = 0; i < result->waves[w].n; i++) {
+            const cop_live_sample sample = cop_live_sample_read(live, i);
+            json_array_append_new(samples, json_sample(&sample, json_paths(live, i)));
+        }
+    }
     return samples;
 }
 
@@ -103,8 +135,8 @@ static json_t *json_rule(const cop_job_rule *rule) {
 static cop_status print_json(cop_job *job, const cop_run_result *result) {
     const cop_job_device *device;
     COP_TRY(cop_job_device_of(job, &device));
-    json_t *object = result->many ? json_pack("{s:o}", "samples", json_samples(result))
-                                  : json_sample(result->waves[0].live, 0);
+    json_t *object =
+        result->many ? json_pack("{s:o}", "samples", json_samples(result)) : json_first(result);
     json_t *rest =
         json_pack("{s:i, s:s, s:b, s:s, s:s, s:s, s:s, s:o}", "prompt_tokens",
                   (int)result->prompt->count, "model", cop_model_name(cop_job_model(job)),
@@ -142,11 +174,12 @@ static void print_samples(const cop_run_result *result) {
     fflush(stdout);
 }
 
-static void print_rule(const cop_job_rule *rule) {
+/* `answers`: where the text that was printed is not its answer already. */
+static void print_rule(const cop_job_rule *rule, bool answers) {
     const cop_rule_stats s = cop_rule_stats_of(rule->rule);
     const char *answer = "";
     size_t bytes = 0;
-    if (!cop_rule_answer(rule->rule, &answer, &bytes))
+    if (!answers || !cop_rule_answer(rule->rule, &answer, &bytes))
         bytes = 0;
     fprintf(stderr,
             "[rule %s: %u opened, %u pruned, %u finished; %llu tokens, of these %llu pruned and "
@@ -184,7 +217,7 @@ cop_status cop_run_output_finish(cop_run_output *output, cop_job *job,
                                  const cop_run_result *result) {
     if (output->json)
         return print_json(job, result);
-    cop_live_sample sample = cop_live_sample_read(result->waves[0].live, 0);
+    const cop_live_sample sample = first_sample(result);
     const cop_job_device *device;
     COP_TRY(cop_job_device_of(job, &device));
     cop_status status = output->tree ? cop_live_tree_finish(output->tree) : COP_OK;
@@ -192,6 +225,6 @@ cop_status cop_run_output_finish(cop_run_output *output, cop_job *job,
         print_samples(result);
     print_summary(result->many ? NULL : &sample, result->metrics, device->clock, output);
     if (result->rule)
-        print_rule(result->rule);
+        print_rule(result->rule, !result->controller);
     return status;
 }

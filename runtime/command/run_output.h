@@ -4,6 +4,7 @@
 #include "command/live_tree.h"
 #include "job/job.h"
 #include "job/job_rule.h"
+#include "reason/driver_controller.h"
 
 typedef struct cop_run_output {
     bool json;
@@ -24,8 +25,9 @@ typedef struct cop_run_result {
     const cop_token_ids *prompt;
     const cop_run_wave *waves; /* one after the other, the samples in order */
     uint32_t n_waves;
-    bool many;                /* more than one sample was asked for */
-    const cop_job_rule *rule; /* NULL: none */
+    const cop_controller *controller; /* instead of waves; NULL: there is none */
+    bool many;                        /* more than one sample was asked for */
+    const cop_job_rule *rule;         /* NULL: none */
     const cop_metrics *metrics;
 } cop_run_result;
 

@@ -23,7 +23,8 @@
  * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
  * kv_policy: fail, queue, recompute or prune-lowest (reason/engine.h). state: "cold", the store is
  * emptied before every repeat of a cell; "warm", a discarded pass of the same work fills it first.
- * "rule" of samples or of a method, instead of "prune": a prune rule (configs/rules/).
+ * "rule" of samples or of a method, instead of "prune": a prune rule, or for a method whose dialect
+ * never forks a controller (configs/rules/). "chat" of a method: its prompts in the model's format.
  * A dialect or a rule is a name, or a file when it holds a '/' or ends in .json. Paths are relative
  * to the config file. Unknown keys are errors.
  */

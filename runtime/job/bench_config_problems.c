@@ -132,8 +132,11 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
     const uint32_t paths = job->max_paths ? job->max_paths : COP_PROBLEM_PATHS_DEFAULT;
     const cop_job_rule_limits limits = {.max_branches = forks ? paths : 1,
                                         .max_tokens =
-                                            out->max_tokens ? out->max_tokens : job->max_tokens};
+                                            out->max_tokens ? out->max_tokens : job->max_tokens,
+                                        .runs_prompts = !forks};
     COP_TRY(cop__bench_rule_read(c, path, method, &limits, &out->rule));
+    if (out->rule)
+        COP_TRY(cop_job_rule_runs_prompts(out->rule, &out->runs_prompts));
     if (!out->rule || !forks)
         return COP_OK;
     if (dialect->program)
@@ -155,7 +158,7 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
 static cop_status read_method(cop_bench_config *c, const char *path, const cop_json *method,
                               const cop_problems_job *job, cop_problems_method *out) {
     COP_TRY(COP_JSON_ONLY(method, "name", "dialect", "ask_paths", "max_blocks", "max_tokens",
-                          "prune", "join_policy", "rule", "program"));
+                          "prune", "join_policy", "rule", "chat", "program"));
     COP_TRY(cop_json_text(method, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
     COP_TRY(cop_json_u32(method, "ask_paths", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->ask_paths));
@@ -163,6 +166,7 @@ static cop_status read_method(cop_bench_config *c, const char *path, const cop_j
         cop_json_u32(method, "max_blocks", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->max_blocks));
     COP_TRY(
         cop_json_u32(method, "max_tokens", 0, TOKENS_LIMIT, COP_JSON_OPTIONAL, &out->max_tokens));
+    COP_TRY(cop_json_bool(method, "chat", COP_JSON_OPTIONAL, &out->chat));
     COP_TRY(read_prune(method, job->first, out));
     COP_TRY(cop_json_text(method, "program", COP_JSON_OPTIONAL, &out->program));
     if (out->program)

@@ -163,10 +163,12 @@ typedef struct cop_problems_method {
     uint32_t n_warmup; /* confidence: problems that run whole first, to set the threshold */
     double keep_percent;
     cop_join_policy join_policy;
-    /* Over the paths of a dialect that forks, or over the problem's one sample; a preset or a file
-     * (job_rule.h); NULL: none. */
+    /* Over the paths of a dialect that forks, or over the problem's one sample; or a controller,
+     * whose problem is the dialect's prompt; a preset or a file (job_rule.h); NULL: none. */
     const char *rule;
     const char *program; /* makes the dialect's messages (message_program.h); NULL: none */
+    bool runs_prompts; /* the rule is a controller: max_tokens is of one call */
+    bool chat;         /* prompts are wrapped in the model's chat format, those of calls too */
 } cop_problems_method;
 
 enum { COP_AT_ONCE_MAX = 16, COP_PROBLEM_PATHS_DEFAULT = 64 };
@@ -177,7 +179,8 @@ typedef struct cop_problems_job {
     uint32_t first;   /* only so many problems; 0: all */
     const char *checker;
     uint32_t max_tokens; /* generated tokens of one problem, all branches */
-    uint32_t max_paths;  /* paths of one problem, all its blocks; 0: 64 */
+    uint32_t max_paths;  /* paths of one problem, all its blocks; 0: 64. Of a controller the calls
+                            that run at once; 0: 16 */
     float temperature, top_p, min_p;
     uint32_t top_k;
     const cop_problems_method *methods;

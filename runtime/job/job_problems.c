@@ -20,7 +20,8 @@ typedef struct problems_run {
 
 bool cop__problem_rules_look_across(const cop_problems_method *method) {
     return method->join_policy.quorum || method->join_policy.deadline_tokens ||
-           method->prune.budget_tokens || method->prune.window || method->rule;
+           method->prune.budget_tokens || method->prune.window ||
+           (method->rule && !method->runs_prompts);
 }
 
 bool cop__problem_may_be_shed(const cop__problem_cell *cell) {
@@ -69,6 +70,8 @@ static json_t *identity_of(const problems_run *run, uint32_t m, uint32_t at_once
     json_object_set_new(work, "rules", rules);
     if (method->rule)
         json_object_set(work, "rule", run->rules[m]);
+    if (method->chat)
+        json_object_set_new(work, "chat", json_true());
     return cop__job_identity(run->job, "problems", problem, method->name, work);
 }
 
@@ -160,6 +163,8 @@ static cop_status identify_rule(problems_run *run, uint32_t m) {
     cop_status status = cop__problem_rule_open(&cell, &rule);
     if (status == COP_OK && !(run->rules[m] = cop_job_rule_identity(&rule)))
         status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a rule");
+    if (status == COP_OK && cell.method->runs_prompts)
+        status = cop__problem_calls_try(&cell, rule.rule);
     cop_job_rule_close(&rule);
     return status == COP_OK
                ? COP_OK

@@ -1,7 +1,8 @@
-/* What the four files of the problems job share. Nothing else includes this, but its test.
+/* What the files of the problems job share. Nothing else includes this, but its test.
  *
  * A cell is one method at one number of problems at once. job_problems.c walks the cells,
- * job_problems_cell.c encodes the prompts and runs one, job_problems_record.c makes its line and
+ * job_problems_prompts.c encodes the prompts, job_problems_cell.c runs one,
+ * job_problems_calls.c what is other under a controller, job_problems_record.c makes its line and
  * its answers, job_problems_reasoning.c what of it is the papers' measures. All that a run keeps of
  * a problem is a cop__problem_outcome and the ids that it said, in arrays made before the run:
  * nothing is allocated while it runs.
@@ -13,6 +14,8 @@
 #include "job/job_rule.h"
 #include "measure/metrics_reasoning.h"
 #include "reason/checker.h"
+#include "reason/driver_controller.h"
+#include "reason/live_tracer.h"
 #include "reason/problem_set.h"
 
 /* What the problems of a set are given under one method, encoded: one after another. */
@@ -22,6 +25,9 @@ typedef struct cop__problem_prompts {
     cop_token_ids prompts, spawns;  /* spawns: message joins only */
     size_t *prompt_end, *spawn_end; /* [count] */
     uint32_t longest_prompt, longest_spawn;
+    cop_buffer inputs;                 /* under a controller: what it is asked, as text */
+    size_t *input_end;                 /* [count] in bytes; else NULL */
+    cop_buffer before, after;          /* of a chat format, around every prompt; empty: none */
     char sha256[COP_SHA256_HEX_BYTES]; /* of all ids and of the dialect's rules: one that changed is
                                           another cell */
 } cop__problem_prompts;
@@ -42,7 +48,8 @@ typedef struct cop__problem_outcome {
     double gain_words;
     size_t first_id; /* in the cell's ids */
     uint32_t n_ids;
-    size_t text_bytes, answer_at, answer_bytes; /* in the text of its ids */
+    size_t text_bytes, answer_at, answer_bytes; /* in its text, which is that of its ids, */
+    size_t first_byte;                          /* or under a controller the cell's from here on */
 } cop__problem_outcome;
 
 typedef struct cop__problem_cell {
@@ -60,6 +67,9 @@ typedef struct cop__problem_cell {
     cop__problem_outcome *outcomes; /* [set->count] */
     int32_t *ids;                   /* of all problems, in the order in which they ended */
     size_t n_ids, max_ids;
+    cop_buffer texts;    /* of all problems under a controller, which answers in text */
+    uint32_t n_failed;   /* problems that their controller could not go on with, */
+    char failed[256];    /* and why, of the first */
     uint32_t positions;  /* that the engine had */
     double threshold;    /* -INFINITY: none was set */
     cop_rule_stats rule; /* of its method's rule, all problems together */
@@ -76,6 +86,21 @@ uint32_t cop__problem_max_tokens(const cop__problem_cell *cell);
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell); /* 0 where nothing forks */
 /* A rule of the cell's method; the caller closes it. */
 cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out);
+
+/* Under a controller: calls of one problem that run at once, what they need, a driver for one
+ * problem after another, and what its answer claims: what the dialect marks in it, else what the
+ * checker finds in it. */
+uint32_t cop__problem_calls_at_once(const cop__problem_cell *cell);
+cop_job_size cop__problem_calls_size(const cop__problem_cell *cell);
+cop_status cop__problem_calls_create(const cop__problem_cell *cell, cop_rule *rule,
+                                     cop_live_tracer *tracer, cop_controller **out);
+cop_answer_text cop__problem_calls_claim(const cop__problem_cell *cell,
+                                         const cop_live_sample *sample);
+/* Before anything is run: whether the model's tokenizer has the words of its first prompt. */
+cop_status cop__problem_calls_try(const cop__problem_cell *cell, cop_rule *rule);
+/* Keeps the answer's text, and the message where the rule could not go on. */
+cop_status cop__problem_calls_keep(cop__problem_cell *cell, const cop_controller *controller,
+                                   const cop_live_sample *sample);
 
 /* Runs every problem of the set once, and keeps its outcome. */
 cop_status cop__problem_cell_run(cop__problem_cell *cell);

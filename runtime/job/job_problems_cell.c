@@ -1,17 +1,13 @@
 /* One run of a cell: an engine for so many problems at once, a driver for each of these places, and
  * a queue that hands the problems out and takes down what became of them. */
-#include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "job/job_problems.h"
-#include "reason/live_tracer.h"
 
 enum {
     HEADER_TOKENS = 64,       /* what a path may be given at most */
-    INSERTED_BYTES = 1024,    /* a dialect's texts have at most half of it */
     ROWS_SPARE = 512,         /* headers and joins of a step */
     PROMPT_ROWS_LIMIT = 8192, /* prompts that begin together; more of them take another step */
     CALIBRATION_BRANCHES = 17 /* decodes up to 16 beside their prompt */
@@ -25,152 +21,8 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) { /* F
 
 static const uint64_t hash_begin = 0xcbf29ce484222325ull;
 
-/* ---- prompts ---- */
-
-static cop_status encode_one(const cop_job *job, const cop_dialect *dialect, const char *pattern,
-                             const cop_problem_entry *problem, uint32_t paths, cop_token_ids *ids) {
-    cop_buffer text = {0};
-    cop_status status = cop_dialect_fill(dialect, pattern, problem->prompt.text,
-                                         problem->prompt.bytes, paths, &text);
-    if (status == COP_OK)
-        status = cop_tokenizer_encode(cop_model_tokenizer(job->model), text.data ? text.data : "",
-                                      text.bytes, (cop_encode_options){0}, ids);
-    cop_buffer_release(&text);
-    return status;
-}
-
 static uint32_t length_at(const size_t *end, uint32_t i) {
     return (uint32_t)(end[i] - (i ? end[i - 1] : 0));
-}
-
-static cop_status encode_all(const cop_job *job, const cop_problem_set *set, const char *pattern,
-                             uint32_t paths, cop__problem_prompts *out, cop_token_ids *ids,
-                             size_t *end, uint32_t *longest) {
-    for (uint32_t i = 0; i < set->count; i++) {
-        cop_status status = encode_one(job, out->dialect, pattern, &set->list[i], paths, ids);
-        end[i] = ids->count;
-        if (status == COP_OK && length_at(end, i) == 0)
-            status = COP_FAIL(COP_ERR_CONFIG, "dialect %s makes an empty prompt of it",
-                              out->dialect->name);
-        if (status != COP_OK)
-            return cop_status_prefix(status, "problem %s", set->list[i].id);
-        *longest = length_at(end, i) > *longest ? length_at(end, i) : *longest;
-    }
-    return COP_OK;
-}
-
-/* What the dialect lets a model do beyond its prompts: with other tags, texts or limits the same
- * problems are other work. Its source is a note. */
-static void hash_dialect(cop_sha256 *sha, const cop_dialect *d) {
-    const char *texts[2 * COP_EL_COUNT + COP_REPLY_TAGS_MAX + 8];
-    size_t n = 0;
-    for (int e = 0; e < COP_EL_COUNT; e++) {
-        texts[n++] = d->open[e].text;
-        texts[n++] = d->close[e].text;
-    }
-    for (uint32_t i = 0; i < COP_REPLY_TAGS_MAX; i++)
-        texts[n++] = i < d->n_reply_from ? d->reply_from[i].text : "";
-    texts[n++] = d->prompt;
-    texts[n++] = d->branch_prompt;
-    texts[n++] = d->join_prompt;
-    texts[n++] = d->spawn_prompt;
-    texts[n++] = d->reply_otherwise;
-    texts[n++] = d->success.text;
-    texts[n++] = d->answer_after.text;
-    for (size_t i = 0; i < n; i++) /* with their ends: no two lists are the same bytes */
-        cop_sha256_add(sha, texts[i], strlen(texts[i]) + 1);
-    const uint32_t rules[] = {d->join,      d->positions,  d->reuse,          d->path_end,
-                              d->refused,   d->ask_paths,  d->nested,         d->max_paths,
-                              d->max_depth, d->max_blocks, d->max_path_tokens};
-    cop_sha256_add(sha, rules, sizeof rules);
-}
-
-/* And whatever else its file says, but for what is a note: nothing where it says no more. */
-static cop_status hash_more(cop_sha256 *sha, const cop_dialect_file *file) {
-    static const char *const hashed[] = {
-        "name",      "source",     "notes",          "supported",   "join",
-        "positions", "reuse",      "path_end",       "refused",     "tags",
-        "prompt",    "ask_paths",  "branch_prompt",  "join_prompt", "spawn_prompt",
-        "reply",     "success",    "answer_after",   "nested",      "max_paths",
-        "max_depth", "max_blocks", "max_path_tokens"};
-    json_t *rest = json_copy((json_t *)cop_dialect_json(file));
-    if (json_is_true(
-            json_object_get(json_object_get(json_object_get(rest, "tags"), "join"), "outside")))
-        json_object_set_new(rest, "outside", json_true());
-    for (size_t i = 0; i < sizeof hashed / sizeof hashed[0]; i++)
-        json_object_del(rest, hashed[i]);
-    char *text = json_object_size(rest) ? json_dumps(rest, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
-    bool short_of_memory = !rest || (json_object_size(rest) && !text);
-    if (text)
-        cop_sha256_add(sha, text, strlen(text));
-    free(text);
-    json_decref(rest);
-    return short_of_memory ? COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a dialect's rules")
-                           : COP_OK;
-}
-
-/* The texts that the runtime will insert are tried here: one that the model's tokenizer cannot
- * encode is known before anything is run. */
-static cop_status try_texts(const cop_job *job, const cop_dialect *d) {
-    char header[INSERTED_BYTES];
-    size_t bytes;
-    COP_TRY(cop_dialect_branch_prompt(d, (const uint32_t[]){1}, 1, "", 0, header, sizeof header,
-                                      &bytes));
-    const struct {
-        const char *key, *text;
-    } inserted[] = {{"branch_prompt", header},
-                    {"join_prompt", d->join_prompt},
-                    {"path's closing tag", d->close[COP_EL_PATH].text},
-                    {"reply", d->reply_otherwise}};
-    cop_token_ids ids = {0};
-    cop_status status = COP_OK;
-    for (size_t i = 0; i < sizeof inserted / sizeof inserted[0] && status == COP_OK; i++) {
-        status = cop_tokenizer_encode(cop_model_tokenizer(job->model), inserted[i].text,
-                                      strlen(inserted[i].text),
-                                      (cop_encode_options){.no_bos = true}, &ids);
-        if (status != COP_OK)
-            status = cop_status_prefix(status, "dialect %s, its %s, with this model's tokenizer",
-                                       d->name, inserted[i].key);
-    }
-    cop_token_ids_release(&ids);
-    return status;
-}
-
-cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set *set,
-                                       const cop_problems_method *method,
-                                       cop__problem_prompts *out) {
-    COP_TRY(cop_dialect_open(method->dialect, &out->file));
-    out->dialect = cop_dialect_of(out->file);
-    out->prompt_end = cop_calloc(set->count, sizeof *out->prompt_end);
-    out->spawn_end = cop_calloc(set->count, sizeof *out->spawn_end);
-    if (!out->prompt_end || !out->spawn_end)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u prompts", set->count);
-    COP_TRY(encode_all(job, set, out->dialect->prompt, method->ask_paths, out, &out->prompts,
-                       out->prompt_end, &out->longest_prompt));
-    if (out->dialect->join == COP_JOIN_MESSAGE && !out->dialect->program)
-        COP_TRY(encode_all(job, set, out->dialect->spawn_prompt, method->ask_paths, out,
-                           &out->spawns, out->spawn_end, &out->longest_spawn));
-    if (out->dialect->join != COP_JOIN_NONE && !out->dialect->program)
-        COP_TRY(try_texts(job, out->dialect));
-    cop_sha256 sha;
-    cop_sha256_begin(&sha);
-    hash_dialect(&sha, out->dialect);
-    COP_TRY(hash_more(&sha, out->file));
-    if (method->program)
-        cop_sha256_add(&sha, method->program, strlen(method->program) + 1);
-    cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
-    if (out->spawns.count > 0)
-        cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));
-    cop_sha256_finish(&sha, out->sha256);
-    return COP_OK;
-}
-
-void cop__problem_prompts_release(cop__problem_prompts *prompts) {
-    cop_dialect_close(prompts->file);
-    cop_token_ids_release(&prompts->prompts);
-    cop_token_ids_release(&prompts->spawns);
-    cop_free(prompts->prompt_end);
-    cop_free(prompts->spawn_end);
 }
 
 /* ---- sizes ---- */
@@ -197,7 +49,8 @@ cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *o
     const uint32_t paths = cop__problem_max_paths(cell);
     const cop_job_rule_limits limits = {.max_branches = paths ? paths : 1,
                                         .max_tokens = cop__problem_max_tokens(cell),
-                                        .model = cell->job->model};
+                                        .model = cell->job->model,
+                                        .runs_prompts = cell->method->runs_prompts};
     return cop_job_rule_open(cell->method->rule, &limits, out);
 }
 
@@ -214,7 +67,17 @@ static cop_status add_rule_size(const cop__problem_cell *cell, cop_job_size *siz
     return status;
 }
 
-static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
+static cop_status size_of_calls(cop__problem_cell *cell, cop_job_size *out) {
+    *out = cop__problem_calls_size(cell);
+    cell->positions = out->positions;
+    if (cell->job->options.prefix_block)
+        out->tokens += cell->prompts->prompts.count;
+    out->branches += CALIBRATION_BRANCHES;
+    out->rows += CALIBRATION_BRANCHES;
+    return COP_OK;
+}
+
+static cop_status size_of_paths(cop__problem_cell *cell, cop_job_size *out) {
     const cop_dialect *dialect = cell->prompts->dialect;
     uint64_t paths = cop__problem_max_paths(cell), tokens = tokens_of(cell);
     uint64_t prompt_rows = (uint64_t)cell->at_once * cell->prompts->longest_prompt;
@@ -238,13 +101,18 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
     cell->positions = (uint32_t)positions;
     /* A store that must give up what it was filled with would be neither cold nor warm. */
     uint64_t kept = cell->job->options.prefix_block ? cell->prompts->prompts.count : 0;
-    cop_job_size size = {.tokens = cell->at_once * tokens * (again ? 2 : 1) + kept,
-                         .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
-                         .branches = (uint32_t)branches,
-                         .positions = (uint32_t)positions,
-                         .rows = (uint32_t)(branches + prompt_rows) + ROWS_SPARE,
-                         .what = cell->problem};
-    COP_TRY(add_rule_size(cell, &size));
+    *out = (cop_job_size){.tokens = cell->at_once * tokens * (again ? 2 : 1) + kept,
+                          .segments = (uint32_t)(cell->at_once * (2 * paths + 4)) + 64,
+                          .branches = (uint32_t)branches,
+                          .positions = (uint32_t)positions,
+                          .rows = (uint32_t)(branches + prompt_rows) + ROWS_SPARE,
+                          .what = cell->problem};
+    return add_rule_size(cell, out);
+}
+
+static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
+    cop_job_size size;
+    COP_TRY(cell->method->runs_prompts ? size_of_calls(cell, &size) : size_of_paths(cell, &size));
     COP_TRY(cop_job_engine(cell->job, &size, NULL, out));
     return cop_engine_calibrate(*out);
 }
@@ -253,6 +121,7 @@ static cop_status open_engine(cop__problem_cell *cell, cop_engine **out) {
 
 typedef struct place { /* one of the problems that run at the same time */
     cop_live *live;
+    cop_controller *controller; /* instead, under a controller */
     cop_live_tracer *tracer;
     cop_job_rule rule; /* its own, begun anew with each problem; rule.rule is NULL: none */
     uint32_t problem;  /* the one that runs there */
@@ -275,6 +144,24 @@ static uint64_t key_of(const cop_problem_entry *problem) {
     return hash_bytes(hash_begin, problem->id, strlen(problem->id));
 }
 
+static cop_driver *driver_of(const place *at) {
+    return at->controller ? cop_controller_driver(at->controller) : cop_live_driver(at->live);
+}
+
+static cop_live_sample sample_of(const place *at) {
+    return at->controller ? cop_controller_read(at->controller) : cop_live_sample_read(at->live, 0);
+}
+
+static uint32_t count_paths(const place *at) {
+    return at->controller ? cop_controller_call_count(at->controller)
+                          : cop_live_path_count(at->live);
+}
+
+static cop_live_path path_of(const place *at, uint32_t i) {
+    return at->controller ? cop_controller_call_read(at->controller, i).path
+                          : cop_live_path_read(at->live, i);
+}
+
 static cop_driver *next_problem(cop_problem_queue *self) {
     problem_queue *queue = (problem_queue *)self;
     if (queue->next == queue->end || queue->status != COP_OK)
@@ -289,19 +176,26 @@ static cop_driver *next_problem(cop_problem_queue *self) {
     const int32_t *prompt = prompts->prompts.data + prompts->prompt_end[i] - n_prompt;
     const cop_tokenizer *tokenizer = cop_model_tokenizer(queue->cell->job->model);
     at->has_bos = prompt[0] == cop_tokenizer_bos(tokenizer);
-    cop_live_tracer_reset(at->tracer, n_prompt, n_spawn);
+    cop_live_tracer_reset(at->tracer, at->controller ? 0 : n_prompt, n_spawn);
+    const uint64_t key = key_of(&queue->cell->set->list[i]);
+    if (at->controller) {
+        const size_t *end = prompts->input_end, from = i ? end[i - 1] : 0;
+        queue->status =
+            cop_controller_reset(at->controller, prompts->inputs.data + from, end[i] - from, key);
+        return queue->status == COP_OK ? driver_of(at) : NULL;
+    }
     if (at->rule.rule)
         cop_rule_reset(at->rule.rule);
-    queue->status = cop_live_reset(at->live, prompt, n_prompt, spawn, n_spawn,
-                                   key_of(&queue->cell->set->list[i]));
-    return queue->status == COP_OK ? cop_live_driver(at->live) : NULL;
+    queue->status = cop_live_reset(at->live, prompt, n_prompt, spawn, n_spawn, key);
+    return queue->status == COP_OK ? driver_of(at) : NULL;
 }
 
-static bool well_formed(const cop_live *live, const cop_live_sample *sample) {
-    if (sample->ill_formed_tags > 0 || sample->forks_refused > 0 || sample->stop == COP_STOP_PATH)
+static bool well_formed(const place *at, const cop_live_sample *sample) {
+    if (sample->ill_formed_tags > 0 || sample->forks_refused > 0 || sample->stop == COP_STOP_PATH ||
+        sample->stop == COP_STOP_RULE)
         return false;
-    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
-        cop_stop stop = cop_live_path_read(live, i).stop;
+    for (uint32_t i = 0; i < count_paths(at); i++) {
+        cop_stop stop = path_of(at, i).stop;
         if (stop == COP_STOP_LENGTH || stop == COP_STOP_NONE)
             return false;
     }
@@ -309,10 +203,10 @@ static bool well_formed(const cop_live *live, const cop_live_sample *sample) {
 }
 
 /* Of all that was said: a child's text need not stand in its parent's. */
-static uint64_t hash_outputs(const cop_live *live, const cop_live_sample *sample) {
+static uint64_t hash_outputs(const place *at, const cop_live_sample *sample) {
     uint64_t hash = hash_bytes(hash_begin, sample->ids, sample->n_ids * sizeof *sample->ids);
-    for (uint32_t i = 0; i < cop_live_path_count(live); i++) {
-        cop_live_path path = cop_live_path_read(live, i);
+    for (uint32_t i = 0; i < count_paths(at); i++) {
+        cop_live_path path = path_of(at, i);
         hash = hash_bytes(hash, path.path, strlen(path.path) + 1);
         hash = hash_bytes(hash, path.ids, path.n_ids * sizeof *path.ids);
     }
@@ -351,11 +245,12 @@ static cop_status take_down(problem_queue *queue, const place *at,
                             const cop_problem_result *result) {
     cop__problem_cell *cell = queue->cell;
     const cop_problem_entry *problem = &cell->set->list[at->problem];
-    cop_live_sample sample = cop_live_sample_read(at->live, 0);
+    const cop_live_sample sample = sample_of(at);
     if (sample.n_ids > cell->max_ids - cell->n_ids)
         return COP_FAIL(COP_ERR_NO_ROOM, "problem %s: the outputs are longer than %zu tokens",
                         problem->id, cell->max_ids);
-    cop_answer_text claimed = claim_of(cell, &sample);
+    cop_answer_text claimed =
+        at->controller ? cop__problem_calls_claim(cell, &sample) : claim_of(cell, &sample);
     if (claimed.text &&
         (claimed.text < sample.text || claimed.text + claimed.bytes > sample.text + sample.bytes))
         return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its answer is no part of its text",
@@ -368,18 +263,21 @@ static cop_status take_down(problem_queue *queue, const place *at,
         .longest = result->tokens_longest_thread,
         .tokens = result->tokens_total,
         .seen_sum = result->seen_sum,
-        .hash = hash_outputs(at->live, &sample),
+        .hash = hash_outputs(at, &sample),
         .forks = sample.forks,
         .paths = sample.paths,
         .cancelled = sample.paths_cancelled,
-        .well_formed = well_formed(at->live, &sample),
+        .well_formed = well_formed(at, &sample),
         .claimed = claimed.text != NULL,
         .lowest_confidence = sample.lowest_confidence,
         .first_id = cell->n_ids,
         .n_ids = sample.n_ids,
         .text_bytes = sample.bytes,
         .answer_at = claimed.text ? (size_t)(claimed.text - sample.text) : 0,
-        .answer_bytes = claimed.text ? claimed.bytes : 0};
+        .answer_bytes = claimed.text ? claimed.bytes : 0,
+        .first_byte = cell->texts.bytes};
+    if (at->controller)
+        COP_TRY(cop__problem_calls_keep(cell, at->controller, &sample));
     measure_reasoning(queue, at, &sample, &cell->outcomes[at->problem]);
     if (at->rule.rule) {
         const cop_rule_stats stats = cop_rule_stats_of(at->rule.rule);
@@ -396,7 +294,7 @@ static void problem_ended(cop_problem_queue *self, cop_driver *driver,
     problem_queue *queue = (problem_queue *)self;
     cop__problem_cell *cell = queue->cell;
     uint32_t at = 0;
-    while (cop_live_driver(queue->places[at].live) != driver)
+    while (driver_of(&queue->places[at]) != driver)
         at++;
     if (queue->status == COP_OK)
         queue->status = take_down(queue, &queue->places[at], result);
@@ -434,6 +332,25 @@ static cop_live_options live_options(const cop__problem_cell *cell,
                               .join_policy = cell->method->join_policy};
 }
 
+/* Everything that runs one problem after another. */
+static cop_status make_place(const cop__problem_cell *cell, cop_live_options *options, place *at) {
+    const bool calls = cell->method->runs_prompts;
+    const cop_live_tracer_options traced = {.dialect = cell->prompts->dialect,
+                                            .max_paths = calls ? COP_CONTROLLER_CALLS
+                                                               : cop__problem_max_paths(cell),
+                                            .keep_partial = cell->method->join_policy.keep_partial,
+                                            .spawns = calls};
+    COP_TRY(cop_live_tracer_create(&traced, &at->tracer));
+    if (cell->method->rule)
+        COP_TRY(cop__problem_rule_open(cell, &at->rule));
+    if (calls)
+        return cop__problem_calls_create(cell, at->rule.rule, at->tracer, &at->controller);
+    options->listener = cop_live_tracer_hear;
+    options->listener_context = at->tracer;
+    options->rule = at->rule.rule;
+    return cop_live_create(options, &at->live);
+}
+
 static cop_status make_places(problem_queue *queue, const cop_prune_options *prune) {
     const cop__problem_cell *cell = queue->cell;
     queue->places = cop_calloc(cell->at_once, sizeof *queue->places);
@@ -448,17 +365,8 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
                                            .timeout_ms = COP_PROGRAM_TIMEOUT_MS},
             &queue->program));
     options.program = queue->program;
-    const cop_live_tracer_options traced = {.dialect = cell->prompts->dialect,
-                                            .max_paths = cop__problem_max_paths(cell),
-                                            .keep_partial = cell->method->join_policy.keep_partial};
-    options.listener = cop_live_tracer_hear;
     for (uint32_t i = 0; i < cell->at_once; i++) {
-        COP_TRY(cop_live_tracer_create(&traced, &queue->places[i].tracer));
-        options.listener_context = queue->places[i].tracer;
-        if (cell->method->rule)
-            COP_TRY(cop__problem_rule_open(cell, &queue->places[i].rule));
-        options.rule = queue->places[i].rule.rule;
-        COP_TRY(cop_live_create(&options, &queue->places[i].live));
+        COP_TRY(make_place(cell, &options, &queue->places[i]));
         queue->idle[queue->n_idle++] = cell->at_once - 1 - i;
     }
     return COP_OK;
@@ -467,6 +375,7 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
 static void release_places(problem_queue *queue) {
     for (uint32_t i = 0; queue->places && i < queue->cell->at_once; i++) {
         cop_live_destroy(queue->places[i].live);
+        cop_controller_destroy(queue->places[i].controller);
         cop_live_tracer_destroy(queue->places[i].tracer);
         cop_job_rule_close(&queue->places[i].rule);
     }
@@ -535,6 +444,9 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
     uint32_t count = cell->set->count;
     /* Every problem's output, with what its paths were given and told in reply. */
     cell->max_ids = count * 2 * tokens_of(cell) + HEADER_TOKENS;
+    if (cell->method->runs_prompts) /* answers may be longer, but seldom are */
+        COP_TRY(cop_grow(&cell->texts.data, &cell->texts.capacity,
+                         4 * (size_t)count * cop__problem_max_tokens(cell), 1));
     cell->outcomes = cop_calloc(count, sizeof *cell->outcomes);
     cell->ids = cop_calloc(cell->max_ids, sizeof *cell->ids);
     cell->threshold = -INFINITY;
@@ -546,7 +458,7 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
     if (status == COP_OK && cop_job_prefix_begin(cell->job, engine)) {
         status = run_parts(cell, engine);
         fill = cell->metrics;
-        cell->n_ids = 0;
+        cell->n_ids = cell->texts.bytes = cell->n_failed = 0;
         cell->threshold = -INFINITY;
         cell->rule = (cop_rule_stats){0};
     }
@@ -560,4 +472,5 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
 void cop__problem_cell_release(cop__problem_cell *cell) {
     cop_free(cell->outcomes);
     cop_free(cell->ids);
+    cop_buffer_release(&cell->texts);
 }

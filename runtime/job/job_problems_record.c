@@ -131,6 +131,11 @@ static json_t *notes_of(const cop__problem_cell *cell, const cop__problem_refere
         json_array_append_new(notes, json_sprintf("every problem gave the same tokens as with %u "
                                                   "at once",
                                                   reference->at_once));
+    if (cell->n_failed > 0)
+        json_array_append_new(notes,
+                              json_sprintf("%u problems were ended where the controller could "
+                                           "not go on; the first: %s",
+                                           cell->n_failed, cell->failed));
     if (method->prune.window)
         json_array_append_new(notes, json_sprintf("the first %u problems ran whole and set the "
                                                   "threshold; they count as the others do",
@@ -174,13 +179,14 @@ static json_t *describe(const cop__problem_cell *cell, const cop__problem_refere
     const cop_problems_method *method = cell->method;
     const cop_dialect *dialect = cell->prompts->dialect;
     const cop_job *job = cell->job;
+    /* "none" marks the method that the others are set against, which a controller is not. */
     bool extrapolated = cell->positions > cop_model_shape_of(job->model)->context;
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:i, s:s, s:s, s:b, s:s, s:s, s:b, s:i, s:f, "
         "s:i, s:s, s:o, s:o, s:o, s:o}",
         "group", "problems", "problem", cell->problem, "method", method->name, "set",
         cell->what->name, "at_once", (int)cell->at_once, "dialect", dialect->name, "join",
-        cop_join_rule_name(dialect->join), "ask_paths",
+        method->runs_prompts ? "calls" : cop_join_rule_name(dialect->join), "ask_paths",
         (int)(method->ask_paths ? method->ask_paths : dialect->ask_paths), "max_blocks",
         (int)(method->max_blocks ? method->max_blocks : dialect->max_blocks), "checker",
         cop_checker_name(cell->checker), "model", cop_model_name(job->model), "random_weights",
@@ -219,6 +225,9 @@ json_t *cop__problem_record(const cop__problem_cell *cell,
     if (!failed && cell->rule_identity)
         failed = json_object_set_new(
             record, "rule", cop_job_rule_record(cell->rule_identity, &cell->rule, NULL, 0));
+    if (!failed && cell->method->runs_prompts)
+        failed = json_object_set_new(json_object_get(record, "rule"), "calls_at_once",
+                                     json_integer(cop__problem_calls_at_once(cell)));
     json_decref(figures);
     if (!failed)
         return record;
@@ -249,6 +258,8 @@ static cop_status text_of(const cop__problem_cell *cell, uint32_t i, cop_buffer 
     const cop__problem_outcome *o = &cell->outcomes[i];
     const cop_tokenizer *tokenizer = cop_model_tokenizer(cell->job->model);
     out->bytes = 0;
+    if (cell->method->runs_prompts)
+        return cop_buffer_append(out, cell->texts.data + o->first_byte, o->text_bytes);
     for (uint32_t k = 0; k < o->n_ids; k++) {
         int32_t id = cell->ids[o->first_id + k];
         if (k + 1 == o->n_ids && cop_tokenizer_is_end(tokenizer, id))

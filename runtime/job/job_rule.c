@@ -23,11 +23,6 @@ static cop_status hash_file(const char *root, const char *name, char hash[65]) {
 /* What the driver would refuse as well, but only when an engine is there. */
 static cop_status check_needs(const char *name, const cop_rule *rule, const cop_model *model) {
     const cop_rule_needs needs = cop_rule_needs_of(rule);
-    if (needs.runs_prompts)
-        return COP_FAIL(COP_ERR_UNSUPPORTED,
-                        "rule %s is a controller: it opens prompts of its own, which is not to be "
-                        "had here; use a rule that ends branches (configs/rules/README.md)",
-                        name);
     if (needs.ignores_end)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "rule %s goes on past the model's end of text, which live decoding cannot: "
@@ -52,12 +47,31 @@ cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits
     COP_TRY(cop_root_folder(root));
     COP_TRY(cop_rule_config_load_named(root, name, &out->config));
     COP_TRY(hash_file(root, name, out->sha256));
-    const cop_rule_limits of_rule = {.max_branches = limits->max_branches,
+    const bool runs_prompts = cop_rule_config_runs_prompts(out->config);
+    if (runs_prompts && !limits->runs_prompts)
+        return COP_FAIL(
+            COP_ERR_UNSUPPORTED,
+            "rule %s is a controller: its prompts are branches of their own, so it "
+            "stands neither over samples nor over what a dialect forks: use it with "
+            "`run --prompt` alone, or for \"problems\" under a dialect that never forks",
+            cop_rule_config_name(out->config));
+    const cop_rule_limits of_rule = {.max_branches =
+                                         runs_prompts ? COP_CONTROLLER_CALLS : limits->max_branches,
                                      .max_tokens = limits->max_tokens};
     const cop_model *model = limits->model;
     const cop_rule_context context = {.hidden = model ? cop_model_shape_of(model)->hidden : 0};
     COP_TRY(cop_rule_config_create(out->config, &of_rule, &context, &out->rule));
     return check_needs(cop_rule_config_name(out->config), out->rule, model);
+}
+
+cop_status cop_job_rule_runs_prompts(const char *name, bool *out) {
+    char root[COP_PATH_BYTES];
+    cop_rule_config *config;
+    COP_TRY(cop_root_folder(root));
+    COP_TRY(cop_rule_config_load_named(root, name, &config));
+    *out = cop_rule_config_runs_prompts(config);
+    cop_rule_config_close(config);
+    return COP_OK;
 }
 
 void cop_job_rule_close(cop_job_rule *rule) {
@@ -71,6 +85,24 @@ cop_status cop_job_rule_check(const char *name, const cop_job_rule_limits *limit
     const cop_status status = cop_job_rule_open(name, limits, &rule);
     cop_job_rule_close(&rule);
     return status;
+}
+
+cop_job_size cop_job_calls_size(const cop_job_calls *calls) {
+    enum { TEMPLATE = 1024, REPLIES = 4, PREFILL_ROWS = 2048 };
+    const uint64_t context = cop_model_shape_of(calls->model)->context;
+    uint64_t call = TEMPLATE + calls->input_tokens + (uint64_t)REPLIES * calls->max_tokens;
+    uint64_t longest = 2 * call; /* a few may grow so long; the pool is not made for all of them */
+    if (!calls->extrapolate) {
+        call = call < context ? call : context;
+        longest = longest < context ? longest : context;
+    }
+    const uint32_t n = calls->problems * calls->at_once;
+    return (cop_job_size){.tokens = n * call,
+                          .segments = 2 * n + 4 * calls->problems,
+                          .branches = n + 2 * calls->problems,
+                          .positions = (uint32_t)longest,
+                          .rows = n + 2 * calls->problems + PREFILL_ROWS,
+                          .what = calls->what};
 }
 
 void cop_job_rule_size(const cop_job_rule *rule, uint32_t branches, uint64_t tokens,

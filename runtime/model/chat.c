@@ -29,7 +29,7 @@ static cop_status fits(const cop_json *root, const cop_tokenizer *tokenizer, boo
     return COP_OK;
 }
 
-static cop_status apply(const cop_json *root, const char *message, size_t bytes, cop_buffer *out) {
+static cop_status frame(const cop_json *root, cop_buffer *before, cop_buffer *after) {
     const char *system_open = "", *system_close = "", *system = "";
     const char *user_open = "", *user_close = "", *assistant_open = "";
     COP_TRY(COP_JSON_ONLY(root, "name", "source", "needs", "system_open", "system_close", "system",
@@ -41,14 +41,13 @@ static cop_status apply(const cop_json *root, const char *message, size_t bytes,
     COP_TRY(text_at(root, "user_close", &user_close));
     COP_TRY(text_at(root, "assistant_open", &assistant_open));
     if (system[0])
-        COP_TRY(cop_buffer_printf(out, "%s%s%s", system_open, system, system_close));
-    COP_TRY(cop_buffer_printf(out, "%s", user_open));
-    COP_TRY(cop_buffer_append(out, message, bytes));
-    return cop_buffer_printf(out, "%s%s", user_close, assistant_open);
+        COP_TRY(cop_buffer_printf(before, "%s%s%s", system_open, system, system_close));
+    COP_TRY(cop_buffer_printf(before, "%s", user_open));
+    return cop_buffer_printf(after, "%s%s", user_close, assistant_open);
 }
 
-cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, const char *message,
-                          size_t bytes, cop_buffer *out) {
+cop_status cop_chat_frame(const char *root, const cop_tokenizer *tokenizer, cop_buffer *before,
+                          cop_buffer *after) {
     char pattern[COP_PATH_BYTES];
     snprintf(pattern, sizeof pattern, "%.4000s/configs/chat/*.json", root);
     glob_t files = {0};
@@ -64,7 +63,7 @@ cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, cons
         if (status == COP_OK)
             status = fits(&file, tokenizer, &done);
         if (status == COP_OK && done)
-            status = apply(&file, message, bytes, out);
+            status = frame(&file, before, after);
         cop_json_release(&file);
     }
     globfree(&files);
@@ -72,5 +71,17 @@ cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, cons
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "the model's tokenizer has the special tokens of no chat format in %s",
                         pattern);
+    return status;
+}
+
+cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, const char *message,
+                          size_t bytes, cop_buffer *out) {
+    cop_buffer after = {0};
+    cop_status status = cop_chat_frame(root, tokenizer, out, &after);
+    if (status == COP_OK)
+        status = cop_buffer_append(out, message, bytes);
+    if (status == COP_OK)
+        status = cop_buffer_append(out, after.data, after.bytes);
+    cop_buffer_release(&after);
     return status;
 }

@@ -12,3 +12,6 @@
  * holds configs/. */
 cop_status cop_chat_apply(const char *root, const cop_tokenizer *tokenizer, const char *message,
                           size_t bytes, cop_buffer *out);
+/* What it puts before a message and behind it, up to where the answer begins; appends to both. */
+cop_status cop_chat_frame(const char *root, const cop_tokenizer *tokenizer, cop_buffer *before,
+                          cop_buffer *after);

@@ -10,7 +10,7 @@ static const double MASS_ONE = 0x1p40;
 typedef struct sampler {
     uint32_t vocab;
     uint64_t *digits; /* [DIGITS] */
-    float *x;         /* biased logits; no -0, so that equal logits have equal keys */
+    float *x;         /* biased and penalised logits; no -0, so that equal logits have equal keys */
     float *w;         /* exp((x - max) / temperature) */
     uint32_t *key;    /* of x: unsigned order is the order of the logits */
     uint32_t *ids;    /* kept tokens, rising */
@@ -40,6 +40,12 @@ cop_status cop_sampler_check(const cop_sample_request *request, uint32_t vocab) 
     if (q->forced >= 0 && (uint32_t)q->forced >= vocab)
         return COP_FAIL(COP_ERR_USAGE, "forced token %d: the vocabulary ends at %u", q->forced,
                         vocab - 1);
+    if (!(q->repetition_penalty >= 0.0f) || isinf(q->repetition_penalty))
+        return COP_FAIL(COP_ERR_USAGE, "repetition penalty %g: use a positive number (1 is off)",
+                        (double)q->repetition_penalty);
+    if (cop_sampler_penalises(q) && !q->seen)
+        return COP_FAIL(COP_ERR_USAGE, "repetition penalty %g without the tokens that it is for",
+                        (double)q->repetition_penalty);
     for (uint32_t i = 0; i < q->n_bias; i++) {
         if (q->bias[i].token < 0 || (uint32_t)q->bias[i].token >= vocab)
             return COP_FAIL(COP_ERR_USAGE, "logit bias of token %d: use 0 to %u", q->bias[i].token,
@@ -83,6 +89,24 @@ static inline float exp_negative(float x) {
     return float_of(scaled & (bits_of(x) > 0xc2ae0000u ? 0u : ~0u));
 }
 
+/* False where a quotient is infinite: a penalty below 1 on a huge logit. */
+static bool penalise(sampler *s, const cop_sample_request *request) {
+    const float penalty = request->repetition_penalty;
+    for (uint32_t first = 0; first < s->vocab; first += 32) {
+        uint32_t word = request->seen[first / 32];
+        for (uint32_t i = first; word && i < s->vocab; i++, word >>= 1) {
+            if (!(word & 1))
+                continue;
+            float *x = &s->x[i];
+            *x = *x > 0.0f ? *x / penalty : *x * penalty;
+            if (*x == INFINITY)
+                return false;
+            *x += 0.0f;
+        }
+    }
+    return true;
+}
+
 /* Fills x and key; false when the row cannot be sampled. */
 static bool load_row(sampler *s, const float *logits, const cop_sample_request *request) {
     const uint32_t n = s->vocab;
@@ -101,6 +125,8 @@ static bool load_row(sampler *s, const float *logits, const cop_sample_request *
             return false;
         *x += 0.0f;
     }
+    if (cop_sampler_penalises(request) && !penalise(s, request))
+        return false;
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t bits = bits_of(x_row[i]);
         key[i] = bits ^ ((bits >> 31 ? ~0u : 0u) | 0x80000000u);

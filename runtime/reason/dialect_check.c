@@ -54,6 +54,7 @@ static cop_status check_sequential(const cop_json *root, const cop_dialect *dial
                                           "last_block",      "join_prompt_cut",
                                           "path_limit",      "join_policy",
                                           "max_path_tokens", "path_close_outside",
+                                          "stage_sampling",  "penalty_shared",
                                           "program",         "stop_texts",
                                           "replace_on_stop", "max_turn_tokens"};
     for (int e = COP_EL_BLOCK; e < COP_EL_COUNT; e++)
@@ -148,12 +149,27 @@ static cop_status check_limits(const cop_json *root, const cop_dialect *d) {
     if (d->join_policy.success_only && !d->success.bytes)
         return cop_json_fail(root, "join_policy.success_only",
                              "needs \"success\": what a path says that found something");
+    if (d->last_dropped && d->charge != COP_CHARGE_OWN_TIMES_SIBLINGS)
+        return cop_json_fail(root, "budget.last",
+                             "\"dropped\" goes with \"charge\": \"own_times_siblings\"");
     if (d->charge_each_step && d->charge != COP_CHARGE_ALL_TOKENS)
         return cop_json_fail(root, "budget.checked",
                              "\"each_step\" goes with \"charge\": \"all_tokens\"");
     if (d->charge_each_step && d->join != COP_JOIN_REPREFILL)
         return cop_json_fail(root, "budget.checked",
                              "\"each_step\" is for \"reprefill\", whose text can be cut");
+    return COP_OK;
+}
+
+/* A shared penalty is set by forks and taken away by joins: a stage has none of its own. */
+static cop_status check_penalty(const cop_json *root, const cop_dialect *d) {
+    bool paths = d->sampling[COP_STAGE_PATH].penalty > 0;
+    bool others =
+        d->sampling[COP_STAGE_MAIN].penalty > 0 || d->sampling[COP_STAGE_JOIN].penalty > 0;
+    if (d->penalty_shared && (!paths || others))
+        return cop_json_fail(root, "penalty_shared",
+                             "goes with a \"repetition_penalty\" in \"stage_sampling.path\" and in "
+                             "no other stage");
     return COP_OK;
 }
 
@@ -209,6 +225,7 @@ static cop_status check_forking(const cop_json *root, const cop_dialect *dialect
     COP_TRY(check_implied(root, dialect));
     COP_TRY(check_trigger(root, dialect));
     COP_TRY(check_limits(root, dialect));
+    COP_TRY(check_penalty(root, dialect));
     COP_TRY(check_joined(root, dialect));
     if (!strstr(dialect->branch_prompt, dialect->open[COP_EL_PATH].text))
         return cop_json_fail(root, "branch_prompt",
@@ -249,19 +266,6 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
     return dialect->program ? COP_OK : check_forking(root, dialect);
 }
 
-/* Whether a stage asks for a repetition penalty: the sampler has none, and a bias cannot stand for
- * it, because what it does hangs on the logit's sign. */
-static bool asks_for_penalty(const cop_json *root) {
-    const char *stage;
-    json_t *value;
-    json_object_foreach(json_object_get(root->value, "stage_sampling"), stage, value) {
-        json_t *penalty = json_object_get(value, "repetition_penalty");
-        if (penalty && json_number_value(penalty) != 1.0)
-            return true;
-    }
-    return false;
-}
-
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
     static const char *const keys[] = {"pad_to", "segment_embedding", "start_offset"};
     if (d->join == COP_JOIN_ASYNC)
@@ -271,5 +275,5 @@ const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (cop_json_has(root, keys[i]))
             return keys[i];
-    return asks_for_penalty(root) ? "stage_sampling" : NULL;
+    return NULL;
 }

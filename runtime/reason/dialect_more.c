@@ -6,7 +6,7 @@
 static const char *const trigger_names[] = {"plan_close", "block_open", "end_of_text", "prompt_end",
                                             NULL};
 static const char *const paths_from_names[] = {"outlines", "fixed", "message", NULL};
-static const char *const search_names[] = {"plan", "turn", NULL};
+static const char *const search_names[] = {"plan", "turn", "turn_plan", NULL};
 static const char *const duplicate_names[] = {"keep", "drop", "last_wins", NULL};
 static const char *const context_names[] = {"tokens", "text", NULL};
 static const char *const charge_names[] = {
@@ -124,16 +124,20 @@ static cop_status load_after(const cop_json *root, cop_dialect *d) {
 
 static cop_status load_budget(const cop_json *root, cop_dialect *d) {
     cop_json budget;
-    uint32_t charge = 0, checked = 0;
+    uint32_t charge = 0, fork_charge, checked = 0;
     COP_TRY(child_of(root, "budget", &budget));
     if (!budget.value)
         return COP_OK;
     COP_TRY(cop_json_choice(&budget, "charge", charge_names, COP_JSON_OPTIONAL, &charge));
+    fork_charge = charge;
+    COP_TRY(cop_json_choice(&budget, "fork_charge", charge_names, COP_JSON_OPTIONAL, &fork_charge));
+    COP_TRY(choose(&budget, "last", "kept", "dropped", &d->last_dropped));
     COP_TRY(cop_json_choice(&budget, "checked", checked_names, COP_JSON_OPTIONAL, &checked));
     COP_TRY(cop_json_u32(&budget, "margin", 0, UINT16_MAX, COP_JSON_OPTIONAL, &d->margin));
     COP_TRY(
         cop_json_u32(&budget, "fork_margin", 0, UINT16_MAX, COP_JSON_OPTIONAL, &d->fork_margin));
     d->charge = (cop_charge)charge;
+    d->fork_charge = (cop_charge)fork_charge;
     d->charge_each_step = checked == 1;
     return COP_OK;
 }
@@ -143,7 +147,7 @@ static cop_status load_stages(const cop_json *root, cop_dialect *d) {
     cop_json stages, stage;
     COP_TRY(child_of(root, "stage_sampling", &stages));
     for (int i = 0; i < COP_STAGE_COUNT; i++)
-        d->sampling[i] = (cop_stage_sampling){-1, -1, -1};
+        d->sampling[i] = (cop_stage_sampling){-1, -1, -1, 0};
     for (int i = 0; stages.value && i < COP_STAGE_COUNT; i++) {
         double temperature = -1, top_p = -1, penalty = 1;
         COP_TRY(cop_json_object(&stages, names[i], COP_JSON_OPTIONAL, &stage));
@@ -157,9 +161,10 @@ static cop_status load_stages(const cop_json *root, cop_dialect *d) {
         COP_TRY(cop_json_f64(&stage, "repetition_penalty", 0.01, 100, COP_JSON_OPTIONAL, &penalty));
         d->sampling[i].temperature = (float)temperature;
         d->sampling[i].top_p = (float)top_p;
+        d->sampling[i].penalty = penalty == 1 ? 0 : (float)penalty;
         d->stage_set[i] = true;
     }
-    return COP_OK;
+    return cop_json_bool(root, "penalty_shared", COP_JSON_OPTIONAL, &d->penalty_shared);
 }
 
 static cop_status load_policy(const cop_json *root, cop_dialect *d) {

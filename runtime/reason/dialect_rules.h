@@ -71,6 +71,7 @@ typedef enum cop_item_search {                  /* where items_pattern looks */
                                COP_SEARCH_PLAN, /* from the branch's last opening tag of a plan */
                                COP_SEARCH_TURN, /* the same in its text since the last join; all of
                                                    that where it holds no plan */
+                               COP_SEARCH_TURN_PLAN, /* nowhere where it holds no plan */
 } cop_item_search;
 
 typedef enum cop_duplicates { /* of numbers that items_pattern finds */
@@ -99,6 +100,7 @@ typedef enum cop_stage {
 typedef struct cop_stage_sampling { /* instead of the caller's; negative: the caller's */
     float temperature, top_p;
     int64_t top_k;
+    float penalty; /* of what the branch said since it was opened or last joined; 0: none */
 } cop_stage_sampling;
 
 enum { COP_STOP_TEXTS_MAX = 8 };
@@ -196,11 +198,13 @@ typedef struct cop_dialect {
     bool last_block_ends_run; /* when max_blocks of them are concluded */
     bool limit_cuts_after; /* a path runs on past max_path_tokens, and what is more is cut away */
     uint32_t max_steps;    /* stretches of one thread, and blocks; then the run ends. 0: no limit */
-    cop_charge charge;
+    cop_charge charge, fork_charge; /* fork_charge: what fork_margin looks at */
     bool charge_each_step; /* only before a stretch or a block begins; the text is cut after it */
+    bool last_dropped;     /* the token with which a path's budget ends is no part of it */
     uint32_t margin, fork_margin; /* tokens: max_tokens ends so much sooner; no fork in the last */
     cop_stage_sampling sampling[COP_STAGE_COUNT];
     bool stage_set[COP_STAGE_COUNT];
+    bool penalty_shared; /* the paths' penalty is one value of all of an answer's branches */
     cop_join_policy join_policy; /* where the caller has none */
     double quorum_ratio;         /* of the block's paths, rounded up; 0: join_policy's */
     cop_tag single_tokens[COP_SINGLE_TOKENS_MAX]; /* each must be one token of the model */

@@ -7,7 +7,7 @@
 #include "reason/live_internal.h"
 
 static const char *const stop_names[] = {"none",   "end",  "length",  "confidence", "cancelled",
-                                         "failed", "path", "refused", "limit"};
+                                         "failed", "path", "refused", "limit",      "rule"};
 
 const char *cop_stop_name(cop_stop stop) {
     return stop_names[stop];
@@ -148,6 +148,7 @@ static cop_status create_parts(cop_live *live) {
         COP_TRY(create_record(live, &live->records[i]));
     if (cop__live_forks(live))
         COP_TRY(create_dialect(live));
+    COP_TRY(cop__live_penalty_create(live));
     return o->rule ? cop__live_rule_create(live) : COP_OK;
 }
 
@@ -373,7 +374,9 @@ void cop__live_begin_sample(cop_live *live, uint32_t sample, cop_branch branch) 
                                 .call = record->call,
                                 .text = record->text,
                                 .items = record->items,
-                                .ring = record->ring};
+                                .ring = record->ring,
+                                .seen = record->seen};
+    cop__live_penalty_begin(live, record);
     if (record->ring)
         cop_confidence_init(&record->confidence, record->ring, o->prune.window);
     if (o->dialect)

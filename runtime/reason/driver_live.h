@@ -11,9 +11,9 @@
  * A KV pool that is full changes nothing in what is said (engine.h: cop_pressure), but for branches
  * that PRUNE_LOWEST ends: the one that the rule gives up, else the path, or where nothing forks the
  * sample, of the lowest mean log-probability, never the last of its block or problem. What hangs on
- * which branch is faster (one budget of several branches, a quorum, a first finisher) may come out
- * otherwise. Under a rule no branch begins anew, for the rule cannot forget: such a run may need
- * more than its longest view.
+ * which branch is faster (one budget of several branches, a quorum, a first finisher, a shared
+ * penalty) may come out otherwise. Under a rule, which cannot forget, and under a shared penalty no
+ * branch begins anew: such a run may need more than its longest view.
  */
 #pragma once
 
@@ -34,6 +34,7 @@ typedef enum cop_stop {
     COP_STOP_PATH,       /* a path's own end ended the run, as the dialect says */
     COP_STOP_REFUSED,    /* a fork that may not be taken ended the run, as the dialect says */
     COP_STOP_LIMIT,      /* the dialect's own limit: its steps, or its last block */
+    COP_STOP_RULE,       /* its controller could not go on (driver_controller.h) */
 } cop_stop;
 const char *cop_stop_name(cop_stop stop); /* "end", "length", .. */
 
@@ -61,6 +62,9 @@ typedef struct cop_live_event {
     uint32_t sample;
     const char *path; /* "" for the sample's own thread, "2", "2.1" below; borrowed */
     uint32_t block;   /* FORK, END: which of the sample's blocks, from 0 */
+    /* FORK: the tokens of a prompt that is all it sees; 0: it stands on its parent, or begins as
+     * its dialect says. */
+    uint32_t own_prompt;
     const char *text; /* TEXT */
     size_t bytes;
     bool forced;   /* TEXT: given, not generated */

@@ -238,6 +238,22 @@ void cop__engine_list_replace(cop_engine *engine, cop_branch old, cop_branch wit
     *(to->newer == COP_BRANCH_NONE ? &engine->newest : &engine->branches[to->newer].older) = with;
 }
 
+cop_branch_record cop__engine_blank(uint32_t problem, cop_branch parent, uint32_t serial,
+                                    cop_node node) {
+    return (cop_branch_record){.state = COP_BRANCH_LIVE,
+                               .problem = problem,
+                               .parent = parent,
+                               .serial = serial,
+                               .node = node,
+                               .view = COP_NODE_NONE,
+                               .slot = UINT32_MAX,
+                               .row = COP_ROW_NONE,
+                               .last_row = COP_ROW_NONE,
+                               .fed_whole = true,
+                               .first_child = COP_BRANCH_NONE,
+                               .next_sibling = COP_BRANCH_NONE};
+}
+
 cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_branch parent,
                                   cop_node view, cop_branch *out) {
     cop_node node;
@@ -246,18 +262,7 @@ cop_status cop__engine_branch_new(cop_engine *engine, uint32_t problem, cop_bran
     COP_TRY(cop_kv_open(engine->kv, view, &node));
     cop_branch id = engine->free_ids[--engine->n_free];
     cop_branch_record *branch = &engine->branches[id];
-    *branch = (cop_branch_record){.state = COP_BRANCH_LIVE,
-                                  .problem = problem,
-                                  .parent = parent,
-                                  .serial = engine->next_serial++,
-                                  .node = node,
-                                  .view = COP_NODE_NONE,
-                                  .slot = UINT32_MAX,
-                                  .row = COP_ROW_NONE,
-                                  .last_row = COP_ROW_NONE,
-                                  .fed_whole = true,
-                                  .first_child = COP_BRANCH_NONE,
-                                  .next_sibling = COP_BRANCH_NONE};
+    *branch = cop__engine_blank(problem, parent, engine->next_serial++, node);
     cop__engine_list_append(engine, id);
     engine->metrics->branches++;
     *out = id;
@@ -330,7 +335,8 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
             return COP_FAIL(COP_ERR_FORMAT, "token id %d is outside the vocabulary of %u", ids[i],
                             vocab);
     }
-    if (engine->store && feed == COP_FEED_PROMPT && branch->parent == COP_BRANCH_NONE &&
+    if (engine->store && feed == COP_FEED_PROMPT && !branch->parked &&
+        (branch->parent == COP_BRANCH_NONE || branch->spawned) &&
         cop_kv_view_tokens(engine->kv, branch->node) == 0)
         COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
     uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
@@ -402,6 +408,14 @@ void cop__engine_leave_plan(cop_engine *engine, cop_branch_record *branch) {
     branch->slot = UINT32_MAX;
 }
 
+void cop__engine_say_begun(cop_engine *engine, cop_branch id) {
+    const cop_branch_record *child = &engine->branches[id];
+    label_branch(engine, child);
+    cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, id, engine->branches[child->parent].serial,
+                      0);
+    cop__engine_event(engine, COP_EVENT_FORK, child->parent, child->serial, 0);
+}
+
 static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32_t n, bool spawn,
                                 cop_branch *out) {
     cop_branch_record *parent = &engine->branches[parent_id];
@@ -435,9 +449,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
         link = &child->next_sibling;
         parent->n_children++;
         parent->n_children_live++;
-        label_branch(engine, child);
-        cop__engine_event(engine, COP_EVENT_BRANCH_BEGIN, out[i], parent->serial, 0);
-        cop__engine_event(engine, COP_EVENT_FORK, parent_id, child->serial, 0);
+        cop__engine_say_begun(engine, out[i]);
     }
     if (n > 1 || parent->depth > 0) /* a prompt's one continuation is no fork */
         engine->metrics->forks++;

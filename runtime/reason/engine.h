@@ -158,7 +158,8 @@ cop_status cop_engine_calibrate(cop_engine *engine);
 cop_status cop_engine_root(cop_engine *engine, uint32_t problem, cop_branch *out);
 
 /* Feeds tokens to a branch. `ids` stay the driver's and must not move until the branch forks, goes
- * on after a join, or ends: one that gives way is prefilled from them. A branch whose fed tokens
+ * on after a join, or ends: one that gives way is prefilled from them. The prompt of a root or of a
+ * spawned child goes through the prefix store where there is one. A branch whose fed tokens
  * have all run is asked for its next token, unless it waits or has ended. At most four spans may be
  * outstanding. */
 cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t *ids, uint32_t n,
@@ -183,6 +184,11 @@ cop_status cop_engine_fork(cop_engine *engine, cop_branch parent, uint32_t n, co
 
 /* As fork, but each child begins with an empty view at position 0: it sees only what it is fed. */
 cop_status cop_engine_spawn(cop_engine *engine, cop_branch parent, uint32_t n, cop_branch *out);
+
+/* A spawned child ends as by cop_engine_end_text, and another one of its block, child `index`,
+ * begins in its place with an empty view: for blocks of more children than may run at once. Of the
+ * block's longest path each counts by itself, as if all had begun together. */
+cop_status cop_engine_spawn_next(cop_engine *engine, cop_branch child, uint32_t index);
 
 /* After a fork, before its children are fed anything: from now on they see each other's tokens, in
  * the very step in which these are computed (engine_share.c has the layout). Headers stand between

@@ -29,14 +29,18 @@ void cop__engine_release(cop_engine *engine, cop_branch id) {
     }
 }
 
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
 /* The longest path into a branch now runs through its slowest child. */
 static void add_longest_child(const cop_engine *engine, cop_branch_record *branch) {
     uint64_t thread = 0, critical = 0;
     for (cop_branch id = branch->first_child; id != COP_BRANCH_NONE;
          id = engine->branches[id].next_sibling) {
         const cop_branch_record *child = &engine->branches[id];
-        thread = child->thread_tokens > thread ? child->thread_tokens : thread;
-        critical = child->critical_tokens > critical ? child->critical_tokens : critical;
+        thread = larger(thread, larger(child->thread_tokens, child->thread_before));
+        critical = larger(critical, larger(child->critical_tokens, child->critical_before));
     }
     branch->thread_tokens += thread;
     branch->critical_tokens += critical;
@@ -183,4 +187,43 @@ cop_status cop_engine_end(cop_engine *engine, cop_branch branch, cop_branch_end 
 
 cop_status cop_engine_end_text(cop_engine *engine, cop_branch branch) {
     return end_branch(engine, branch, COP_END_DONE, false);
+}
+
+/* As it is right after its spawn, in the block that it had stood in before. */
+static void begin_child(cop_engine *engine, cop_branch id, uint32_t index, cop_node node) {
+    cop_branch_record *child = &engine->branches[id];
+    const cop_branch_record *parent = &engine->branches[child->parent];
+    const cop_branch_record before = *child;
+    *child = cop__engine_blank(before.problem, before.parent, engine->next_serial++, node);
+    child->index = index;
+    child->depth = before.depth;
+    child->older = before.older;
+    child->newer = before.newer;
+    child->stream = cop_rng_fold(parent->stream, index);
+    child->spawned = true;
+    child->next_sibling = before.next_sibling;
+    child->data = before.data;
+    child->thread_before = larger(before.thread_before, before.thread_tokens);
+    child->critical_before = larger(before.critical_before, before.critical_tokens);
+}
+
+cop_status cop_engine_spawn_next(cop_engine *engine, cop_branch id, uint32_t index) {
+    cop_branch_record *child = &engine->branches[id];
+    if (child->state != COP_BRANCH_LIVE || !child->spawned || child->parked)
+        return COP_FAIL(COP_ERR_INTERNAL, "a branch that was not spawned, has ended or gave way "
+                                          "is no place for the next");
+    cop_node node;
+    COP_TRY(cop_kv_open(engine->kv, cop_kv_root(engine->kv), &node));
+    cop_term term = cop__engine_enter(engine, COP_TERM_FORK);
+    cop__engine_leave_plan(engine, child);
+    cop__engine_event(engine, COP_EVENT_BRANCH_END, id, COP_END_DONE, child->generated);
+    engine->branches[child->parent].below += child->generated + child->below;
+    cop_kv_release(engine->kv, child->node);
+    begin_child(engine, id, index, node);
+    cop__engine_list_remove(engine, id);
+    cop__engine_list_append(engine, id);
+    engine->metrics->branches++;
+    cop__engine_say_begun(engine, id);
+    cop__engine_enter(engine, term);
+    return COP_OK;
 }

@@ -60,7 +60,7 @@ typedef struct cop_branch_record {
     bool shared;   /* the other paths of its block see it while it decodes (engine_share.c) */
     bool shares;   /* its open block is such a one: */
     cop_node share_base, share_others, share_own; /* what stands before, headers */
-    int32_t share_begin; /* position at which the block has token 0 of its views */
+    int32_t share_begin;     /* position at which the block has token 0 of its views */
     uint32_t draws_before;   /* added to its position in the keys of random numbers */
     cop_branch older, newer; /* branches in use, by age */
     uint32_t slot;           /* the plan's decode slot, or UINT32_MAX */
@@ -95,6 +95,7 @@ typedef struct cop_branch_record {
     uint32_t data;             /* the driver's */
     cop_prefix entry;          /* of a filler (engine_prefix.c) */
     uint64_t thread_tokens, critical_tokens; /* longest paths ending here, since the branch began */
+    uint64_t thread_before, critical_before; /* the same of those that ended in its place */
 } cop_branch_record;
 
 typedef struct cop_problem { /* a place for one problem at a time */
@@ -237,6 +238,11 @@ bool cop__engine_is_full(const cop_engine *engine);
 cop_status cop__engine_too_many(const cop_engine *engine);
 /* A new serial number, as of a branch that was opened just now. */
 void cop__engine_renumber(cop_engine *engine, cop_branch branch);
+/* A branch as it is when it is opened; in no list yet. */
+cop_branch_record cop__engine_blank(uint32_t problem, cop_branch parent, uint32_t serial,
+                                    cop_node node);
+/* Tells the timeline that the child has begun. */
+void cop__engine_say_begun(cop_engine *engine, cop_branch child);
 /* Takes everything from a branch that waits or has ended, as if it had just been forked. */
 bool cop__engine_strip(cop_engine *engine, cop_branch branch);
 /* Takes a root and all below it away: its problem has not begun yet. */

@@ -96,6 +96,15 @@ cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool eq
     return status;
 }
 
+/* The view without pieces at its end that hold no token: a root that only opens blocks would stand
+ * on one more of them after each. */
+static cop_node without_empty(const cop_engine *engine, cop_node view) {
+    while (view != cop_kv_root(engine->kv) &&
+           cop_kv_segments(engine->kv)[cop_kv_node(engine->kv, view).segment].tokens == 0)
+        view = cop_kv_node(engine->kv, view).parent;
+    return view;
+}
+
 cop_status cop_engine_join_anew(cop_engine *engine, cop_branch parent_id) {
     cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
     cop__engine_delay(engine, COP_TERM_JOIN);
@@ -130,7 +139,7 @@ cop_status cop_engine_join_text(cop_engine *engine, cop_branch parent_id, bool r
     cop_term term = cop__engine_enter(engine, COP_TERM_JOIN);
     cop__engine_delay(engine, COP_TERM_JOIN);
     cop_branch_record *parent = &engine->branches[parent_id];
-    cop_node view = parent->node;
+    cop_node view = without_empty(engine, parent->node);
     uint32_t position = parent->next_position;
     if (reuse_first) {
         const cop_branch_record *first = &engine->branches[parent->first_child];

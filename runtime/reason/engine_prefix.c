@@ -38,21 +38,14 @@ static cop_status open_filler(cop_engine *engine, cop_prefix entry, uint32_t pos
     const cop_node node = cop_prefix_node(engine->store, entry);
     const uint32_t block = engine->options.prefix_block;
     const cop_branch id = engine->free_ids[--engine->n_free];
-    engine->branches[id] = (cop_branch_record){
-        .state = COP_BRANCH_ZOMBIE,
-        .problem = COP_PROBLEM_NONE,
-        .parent = COP_BRANCH_NONE,
-        .serial = UINT32_MAX,
-        .node = node,
-        .slot = UINT32_MAX,
-        .row = COP_ROW_NONE,
-        .last_row = COP_ROW_NONE,
-        .first_child = COP_BRANCH_NONE,
-        .next_sibling = COP_BRANCH_NONE,
-        .entry = entry,
-        .n_pending = block,
-        .n_spans = 1,
-        .spans = {{cop_prefix_ids(engine->store, entry), block, 0, position, COP_FEED_PROMPT}}};
+    cop_branch_record *filler = &engine->branches[id];
+    *filler = cop__engine_blank(COP_PROBLEM_NONE, COP_BRANCH_NONE, UINT32_MAX, node);
+    filler->state = COP_BRANCH_ZOMBIE;
+    filler->entry = entry;
+    filler->n_pending = block;
+    filler->n_spans = 1;
+    filler->spans[0] =
+        (cop_fed_span){cop_prefix_ids(engine->store, entry), block, 0, position, COP_FEED_PROMPT};
     cop_kv_retain(engine->kv, node);
     cop__engine_list_append(engine, id);
     engine->n_zombies++;

@@ -34,7 +34,7 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     if ((d->max_paths && items > d->max_paths) || (max_blocks && sample->forks >= max_blocks))
         return false;
     bool own = d->fork_margin || d->charge != COP_CHARGE_GENERATED;
-    if (own && cop__live_is_spent(live, engine, record, 0, d->fork_margin))
+    if (own && cop__live_is_late(live, engine, record))
         return false;
     uint32_t first;
     bool again;
@@ -65,11 +65,13 @@ void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record
                              .call = record->call,
                              .text = record->text,
                              .items = record->items,
-                             .ring = record->ring};
+                             .ring = record->ring,
+                             .seen = record->seen};
     fresh.closes_at = fresh.parser.depth;
     memcpy(fresh.path, parent->path, sizeof fresh.path);
     fresh.path[parent->n_path] = index + 1;
     *record = fresh;
+    cop__live_penalty_begin(live, record);
     snprintf(record->path_text, sizeof record->path_text, "%.50s%s%u", parent->path_text,
              parent->n_path ? "." : "", index + 1);
     if (record->ring)
@@ -209,6 +211,7 @@ void cop__live_mark_ended(cop_live *live, cop_live_record *record, cop_stop stop
     if (stop == COP_STOP_CANCELLED || stop == COP_STOP_CONFIDENCE)
         sample->paths_cancelled++;
     cop__live_rule_ended(live, record, stop);
+    cop__live_penalty_ended(live, record);
     cop__live_hear(live, COP_LIVE_END, record);
 }
 

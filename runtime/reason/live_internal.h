@@ -10,6 +10,7 @@
  * live_retext.c  dialects whose every call encodes the whole text again
  * live_program.c dialects whose messages a program makes
  * live_rewrite.c text that becomes another one
+ * live_penalty.c a repetition penalty on what branches have said
  * live_pressure.c  what the driver does for a KV pool that is full
  */
 #pragma once
@@ -47,6 +48,13 @@ typedef struct cop_live_pending {
     cop_live_action action; /* NONE: nothing is pending */
     uint32_t keep, drop, items;
 } cop_live_pending;
+
+typedef struct cop_live_seen { /* what a repetition penalty counts (live_penalty.c) */
+    uint32_t *words;           /* a bit a token; NULL where the dialect asks for no penalty */
+    int32_t last;
+    float factor; /* of its row, where the answer's branches share one; 0: none */
+    bool fresh;   /* opened or joined since that was looked at */
+} cop_live_seen;
 
 typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_branch branch;
@@ -100,9 +108,11 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     cop_confidence confidence;
     double *ring;
     cop_logit_bias bias[2];
+    cop_live_seen seen;
 } cop_live_record;
 
 typedef struct cop__live_rule cop__live_rule;
+typedef struct cop__live_penalty cop__live_penalty;
 typedef struct cop__live_shared cop__live_shared;
 
 struct cop_live {
@@ -135,10 +145,11 @@ struct cop_live {
     uint32_t n_others, n_own, n_tail;
     cop_logit_bias *forbidden; /* what its workers may not say */
     uint32_t n_forbidden;
-    cop__live_shared *shared; /* [n_samples]; NULL: there are no workers */
-    cop_encoder *encoder;     /* for headers, replies and cut tokens, with its own memory */
-    size_t encode_bytes;      /* the longest text that it takes */
-    cop__live_rule *rule;     /* NULL: there is none */
+    cop__live_shared *shared;   /* [n_samples]; NULL: there are no workers */
+    cop_encoder *encoder;       /* for headers, replies and cut tokens, with its own memory */
+    size_t encode_bytes;        /* the longest text that it takes */
+    cop__live_penalty *penalty; /* NULL: the dialect asks for none */
+    cop__live_rule *rule;       /* NULL: there is none */
     cop_token_ids scratch;
 };
 
@@ -172,6 +183,9 @@ cop_status cop__live_finish_sample(cop_live *live, cop_engine *engine, uint32_t 
 /* Room that the dialect's budget leaves the branch when `more` tokens join what it holds. */
 bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t more, uint32_t margin);
+/* Whether it is too late for a fork. */
+bool cop__live_is_late(const cop_live *live, const cop_engine *engine,
+                       const cop_live_record *record);
 /* A tag at `at` bytes of `text`, which follow the record's own, may fork. */
 cop_status cop__live_consider(cop_live *live, const cop_engine *engine, cop_live_record *record,
                               const char *text, size_t at, uint32_t listed, cop_live_action *action,
@@ -301,6 +315,18 @@ bool cop__live_find_records(const cop_live *live, const cop_live_record *parent,
 uint32_t cop__live_next_block(const cop_live *live, uint32_t sample);
 /* Whether what is about to be heard was heard before the record began anew; counts it. */
 bool cop__live_was_heard(cop_live_record *record, cop_live_event_kind kind);
+
+/* live_penalty.c; all but create do nothing where the dialect asks for no penalty */
+cop_status cop__live_penalty_create(cop_live *live);
+bool cop__live_penalises(const cop_live *live);
+/* The record is as after its fork; it has ended; its block was joined, and it goes on. */
+void cop__live_penalty_begin(cop_live *live, cop_live_record *record);
+void cop__live_penalty_ended(cop_live *live, const cop_live_record *record);
+void cop__live_penalty_joined(cop_live *live, cop_live_record *parent);
+void cop__live_penalty_said(cop_live *live, cop_live_record *record, int32_t token);
+/* Of the record's next token: nothing of it can be known a step ahead. */
+void cop__live_penalty_request(cop_live *live, cop_live_record *record, cop_stage stage,
+                               cop_sample_request *request);
 
 /* live_rule.c; all but create do nothing where there is no rule */
 cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */

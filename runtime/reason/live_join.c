@@ -183,6 +183,7 @@ static cop_status go_on(cop_live *live, cop_engine *engine, cop_live_record *par
     COP_TRY(append_children(live, parent));
     uint32_t kept = reused_ids(live, engine, parent, parent->n_ids - first);
     parent->n_children = 0;
+    cop__live_penalty_joined(live, parent);
     live->samples[parent->sample].steps += parent->n_path == 0;
     cop_stop stop = ends_here(live, parent, first_child, paths, fits);
     bool cut = stop == COP_STOP_PATH || (stop == COP_STOP_LENGTH && d->join_prompt_cut);

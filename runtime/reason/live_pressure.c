@@ -3,7 +3,8 @@
  *
  * A branch that begins anew says what it said before, so its records, and those of the blocks that
  * it opens once more, are the ones it had: paths keep their numbers, and a listener, who has heard
- * it all, hears only what is new. Not so under a rule: it cannot forget what it was told. */
+ * it all, hears only what is new. Not so under a rule, which cannot forget what it was told, nor
+ * where a penalty hangs on what the answer's other branches have done. */
 #include <string.h>
 
 #include "reason/live_internal.h"
@@ -170,8 +171,9 @@ static cop_status restart_path(cop_live *live, cop_engine *engine, uint32_t numb
 bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask) {
     cop_live *live = (cop_live *)driver;
     const uint32_t number = cop_engine_branch(engine, branch).data;
-    if (ask || live->rule)
-        return !live->rule;
+    bool never = live->rule || (cop__live_penalises(live) && live->options.dialect->penalty_shared);
+    if (ask || never)
+        return !never;
     if (number == UINT32_MAX) { /* the root */
         for (uint32_t i = 0; i < live->options.n_samples; i++)
             withdraw_sample(live, i);

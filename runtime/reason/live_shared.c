@@ -308,6 +308,7 @@ cop_status cop__live_workers_joined(cop_live *live, cop_engine *engine, cop_live
         COP_TRY(cop_engine_join_shared(engine, sample->branch));
     COP_TRY(cop__live_append(live, sample, live->join_ids, live->n_join, COP_LIVE_GIVEN));
     sample->turn_begin = sample->bytes;
+    cop__live_penalty_joined(live, sample);
     sample->turn_ids = sample->n_ids;
     if (d->context_text)
         return begin_anew(live, engine, sample);

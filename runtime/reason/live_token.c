@@ -38,6 +38,7 @@ static void fill_request(cop_live *live, cop_live_record *record, uint32_t said,
     request->top_p = o->top_p;
     request->min_p = o->min_p;
     set_stage(live, record, request);
+    cop__live_penalty_request(live, record, stage_of(record), request);
     if (cop__live_is_worker(live, record)) {
         request->bias = live->forbidden;
         request->n_bias = live->n_forbidden;
@@ -68,6 +69,8 @@ bool cop__live_request_ahead(cop_driver *driver, const cop_engine *engine, cop_b
     cop_live_record *record = &live->records[cop_engine_branch(engine, branch).data];
     /* But for tags between stages that are sampled in ways of their own. */
     const cop_dialect *d = live->options.dialect;
+    if (cop__live_penalises(live))
+        return false;
     if (cop__live_forks(live) && (d->stage_set[COP_STAGE_JOIN] || d->stage_set[COP_STAGE_MAIN] ||
                                   (d->stage_set[COP_STAGE_PATH] && d->nested)))
         return false;
@@ -376,10 +379,25 @@ static cop_status take_end(cop_live *live, cop_engine *engine, cop_live_record *
     return cop__live_finish_sample(live, engine, record->sample, COP_STOP_END);
 }
 
+/* Whether the path's budget ends with one token more, which the dialect leaves out. */
+static bool ends_unheard(cop_live *live, const cop_engine *engine, cop_live_record *record) {
+    const cop_dialect *d = live->options.dialect;
+    if (record->n_path == 0 || !d->last_dropped)
+        return false;
+    record->n_ids++;
+    bool spent = cop__live_is_spent(live, engine, record, 0, d->margin);
+    record->n_ids--;
+    return spent;
+}
+
 static cop_status take_token(cop_live *live, cop_engine *engine, cop_live_record *record,
                              const cop_sample *sampled, bool end) {
     uint32_t first = record->n_ids;
     live_token token = {.action = COP_ACT_NONE};
+    if (ends_unheard(live, engine, record)) {
+        cop_engine_metrics(engine)->tokens_dropped++;
+        return cop__live_end_path(live, engine, record, false, COP_STOP_LENGTH);
+    }
     if (record->pending.action != COP_ACT_NONE) {
         bool taken;
         COP_TRY(take_pending(live, engine, record, sampled->token, end, &taken));
@@ -408,6 +426,7 @@ cop_status cop__live_token(cop_driver *driver, cop_engine *engine, cop_branch br
         return cop__live_end_sample(live, engine, record->sample, COP_STOP_FAILED);
     cop_engine_generated(engine, branch, 1);
     record->n_said++;
+    cop__live_penalty_said(live, record, sampled->token);
     live->generated++;
     sample->generated++;
     record->logprob_sum += sampled->logprob;

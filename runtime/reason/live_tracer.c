@@ -61,6 +61,8 @@ void cop_live_tracer_reset(cop_live_tracer *tracer, uint32_t n_prompt, uint32_t 
 }
 
 static cop_join_rule join_of(const cop_live_tracer *tracer) {
+    if (tracer->options.spawns)
+        return COP_JOIN_MESSAGE;
     return tracer->options.dialect ? tracer->options.dialect->join : COP_JOIN_NONE;
 }
 
@@ -76,13 +78,14 @@ static traced_path *find_path(cop_live_tracer *tracer, const char *path) {
     return NULL;
 }
 
-static void open_path(cop_live_tracer *tracer, const char *path) {
+/* `own_prompt`: what it begins with where it sees nothing else. */
+static void open_path(cop_live_tracer *tracer, const char *path, uint32_t own_prompt) {
     char parent_name[PATH_BYTES] = "";
     const char *dot = strrchr(path, '.');
     if (dot && (size_t)(dot - path) < sizeof parent_name)
         memcpy(parent_name, path, (size_t)(dot - path));
     const traced_path *parent = find_path(tracer, parent_name);
-    bool spawn = join_of(tracer) == COP_JOIN_MESSAGE;
+    bool spawn = own_prompt > 0 || join_of(tracer) == COP_JOIN_MESSAGE;
     if (!parent || tracer->n_paths == tracer->max_paths || strlen(path) >= PATH_BYTES) {
         tracer->trace.overflow = true;
         return;
@@ -92,7 +95,8 @@ static void open_path(cop_live_tracer *tracer, const char *path) {
     *opened = (traced_path){.parent = (uint32_t)(parent - tracer->paths), .branch = branch};
     strcpy(opened->path, path);
     if (spawn && branch != NOBODY)
-        cop_trace_tokens(&tracer->trace, branch, COP_ROLE_PROMPT, tracer->n_spawn);
+        cop_trace_tokens(&tracer->trace, branch, COP_ROLE_PROMPT,
+                         own_prompt ? own_prompt : tracer->n_spawn);
 }
 
 static void end_path(cop_live_tracer *tracer, traced_path *path);
@@ -154,7 +158,7 @@ void cop_live_tracer_hear(void *context, const cop_live_event *event) {
     cop_live_tracer *tracer = context;
     traced_path *path = event->kind == COP_LIVE_FORK ? NULL : find_path(tracer, event->path);
     if (event->kind == COP_LIVE_FORK) {
-        open_path(tracer, event->path);
+        open_path(tracer, event->path, event->own_prompt);
         return;
     }
     if (!path) {

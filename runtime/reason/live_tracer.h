@@ -15,6 +15,7 @@ typedef struct cop_live_tracer_options {
     const cop_dialect *dialect; /* NULL: sequential */
     uint32_t max_paths;         /* of one sample, all its blocks */
     bool keep_partial;          /* as the driver's join policy */
+    bool spawns;                /* a controller: a path sees its own prompt alone */
 } cop_live_tracer_options;
 
 cop_status cop_live_tracer_create(const cop_live_tracer_options *options, cop_live_tracer **out);

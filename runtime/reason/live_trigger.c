@@ -2,11 +2,10 @@
 
 #include "reason/live_internal.h"
 
-bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
-                        const cop_live_record *record, uint32_t more, uint32_t margin) {
+static uint64_t used_of(const cop_live *live, const cop_engine *engine,
+                        const cop_live_record *record, cop_charge charge, uint32_t more) {
     const cop_live_options *o = &live->options;
     const cop_live_sample *sample = &live->samples[record->sample];
-    cop_charge charge = cop__live_forks(live) ? o->dialect->charge : COP_CHARGE_GENERATED;
     uint64_t used = sample->generated;
     if (charge == COP_CHARGE_ALL_TOKENS && o->dialect->charge_each_step) {
         /* One call has no more than the whole budget: what is more is cut away in the end. */
@@ -28,7 +27,21 @@ bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
         used = record->base_ids + record->turn_ids +
                (uint64_t)(record->n_ids - record->turn_ids) * (among ? record->siblings : 1);
     }
-    return used + margin >= o->max_tokens;
+    return used;
+}
+
+bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
+                        const cop_live_record *record, uint32_t more, uint32_t margin) {
+    const cop_live_options *o = &live->options;
+    cop_charge charge = cop__live_forks(live) ? o->dialect->charge : COP_CHARGE_GENERATED;
+    return used_of(live, engine, record, charge, more) + margin >= o->max_tokens;
+}
+
+bool cop__live_is_late(const cop_live *live, const cop_engine *engine,
+                       const cop_live_record *record) {
+    const cop_dialect *d = live->options.dialect;
+    return used_of(live, engine, record, d->fork_charge, 0) + d->fork_margin >=
+           live->options.max_tokens;
 }
 
 static uint32_t max_blocks_of(const cop_live *live) {
@@ -40,11 +53,13 @@ bool cop__live_is_last_block(const cop_live *live, const cop_live_sample *sample
            sample->forks >= max_blocks_of(live);
 }
 
-/* Where the expression begins to look in the branch's text, whose end is at `end`. */
+/* Where the expression begins to look in the branch's text, whose end is at `end`; there if it
+ * looks nowhere. */
 static size_t search_from(const cop_live *live, const cop_live_record *record, size_t end) {
     const cop_dialect *d = live->options.dialect;
     const cop_tag *open = &d->open[COP_EL_PLAN];
-    size_t least = d->item_search == COP_SEARCH_TURN ? record->turn_begin : 0, from = least;
+    size_t least = d->item_search == COP_SEARCH_PLAN ? 0 : record->turn_begin;
+    size_t from = d->item_search == COP_SEARCH_TURN_PLAN ? end : least;
     const char *found, *at = record->text + least;
     while (open->bytes &&
            (found = memmem(at, (size_t)(record->text + end - at), open->text, open->bytes))) {

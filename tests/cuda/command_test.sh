@@ -67,4 +67,12 @@ pass "test_other_arithmetics_are_refused"
 [ $? -eq 2 ] && grep -q "does not rotate queries .* use backend cpu" "$work/err" ||
   die "paths that see each other were not refused: $(cat "$work/err")"
 pass "test_shared_joins_are_refused"
+
+sed 's/"join": "stitch",/"join": "stitch", "stage_sampling": {"main": {"repetition_penalty": 1.1}},/' \
+  configs/dialects/countdown-stitch.json >"$work/penalty.json"
+"$coppice" run --model bench/countdown/countdown.gguf --backend cuda_emulated --compute bf16 \
+  --dialect "$work/penalty.json" --prompt 'T20 18 15 7 4' >"$work/out" 2>"$work/err"
+[ $? -eq 2 ] && grep -q "repetition penalty of 1.1, which the cuda backend does not apply; use backend cpu" \
+  "$work/err" || die "a penalty was not refused: $(cat "$work/err")"
+pass "test_penalties_are_refused"
 echo "$tests tests"

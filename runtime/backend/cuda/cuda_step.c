@@ -51,6 +51,11 @@ static cop_status check_requests(const cop_backend *b, const cop_step *step,
             return COP_FAIL(COP_ERR_NO_ROOM,
                             "sampling request %u: %u logit biases; the cuda backend takes %d", i,
                             requests[i].n_bias, COP__ORDER_BIASES);
+        if (cop_sampler_penalises(&requests[i]))
+            return COP_FAIL(COP_ERR_UNSUPPORTED,
+                            "sampling request %u: a repetition penalty of %g, which the cuda "
+                            "backend does not apply; use backend cpu",
+                            i, (double)requests[i].repetition_penalty);
         const cop_status status = cop_sampler_check(&requests[i], b->shape.vocab);
         if (status != COP_OK)
             return cop_status_prefix(status, "sampling request %u", i);

@@ -197,11 +197,17 @@ static void mcts_reset(cop_rule *rule) {
     m->stage = SELECT;
 }
 
+static cop_status mcts_input(cop_rule *rule, const char *text, size_t bytes) {
+    mcts *m = (mcts *)rule;
+    return cop__prompts_copy(&m->pool, text, bytes, &m->input);
+}
+
 static const cop__rule_ops mcts_ops = {.name = "mcts",
                                        .end = mcts_end,
                                        .left = mcts_left,
                                        .decide = mcts_decide,
                                        .answer = mcts_answer,
+                                       .input = mcts_input,
                                        .reset = mcts_reset};
 
 static cop_status copy_option(mcts *m, const char **text) {
@@ -231,9 +237,8 @@ static cop_status create_parts(mcts *m) {
 }
 
 cop_status cop_mcts_input(cop_rule *rule, const char *input) {
-    mcts *m = (mcts *)rule;
     mcts_reset(rule);
-    return cop__prompts_copy(&m->pool, input, strlen(input), &m->input);
+    return mcts_input(rule, input, strlen(input));
 }
 
 cop_status cop_mcts_create(const cop_rule_limits *limits, const cop_mcts_options *options,
@@ -252,6 +257,7 @@ cop_status cop_mcts_create(const cop_rule_limits *limits, const cop_mcts_options
     COP_TRY(cop__rule_create(&mcts_ops, sizeof *m, limits, 1, &m));
     m->options = *o;
     m->rule.needs.runs_prompts = true;
+    m->rule.needs.text_bytes = o->max_text_bytes;
     m->max_nodes = 1 + limits->max_branches; /* each but the root is a call's reply */
     cop_status status = create_parts(m);
     if (status != COP_OK) {

@@ -101,6 +101,13 @@ void cop_rule_reset(cop_rule *rule) {
         rule->ops->reset(rule);
 }
 
+cop_status cop_rule_input(cop_rule *rule, const char *text, size_t bytes) {
+    if (!rule->ops->input)
+        return COP_FAIL(COP_ERR_USAGE, "rule %s runs no prompts: it takes no problem",
+                        rule->ops->name);
+    return rule->ops->input(rule, text, bytes);
+}
+
 uint32_t cop_rule_max_branches(const cop_rule *rule) {
     return rule->limits.max_branches;
 }

@@ -100,7 +100,8 @@ typedef enum cop_rule_reason {
 } cop_rule_reason;
 const char *cop_rule_reason_name(cop_rule_reason reason);
 
-typedef struct cop_decision { /* texts are the rule's, until its next decide */
+/* Texts are the rule's, until its next decide; a RUN's until its next reset. */
+typedef struct cop_decision {
     cop_decision_kind kind;
     cop_rule_reason reason;
     uint32_t branch;
@@ -132,6 +133,7 @@ typedef struct cop_rule_needs {
     bool probes, probes_at_start; /* before the branch's first token */
     bool ignores_end;             /* the original does not look at the model's end of text */
     bool runs_prompts;            /* a controller: it opens branches itself */
+    size_t text_bytes;            /* of a controller: all that it can hold, its answer included */
     uint32_t hidden;              /* width of the hidden states that it scores; 0: none */
     const char *probe_text;       /* what every probe says; NULL: no probes */
     uint32_t probe_tokens;        /* at most, of an answer */
@@ -144,6 +146,8 @@ cop_rule_needs cop_rule_needs_of(const cop_rule *rule);
 cop_rule_stats cop_rule_stats_of(const cop_rule *rule);
 void cop_rule_destroy(cop_rule *rule);
 void cop_rule_reset(cop_rule *rule); /* for the next problem; allocates nothing */
+/* A controller's problem, which is copied: after each reset. */
+cop_status cop_rule_input(cop_rule *rule, const char *text, size_t bytes);
 
 /* It was opened and neither ended nor was ended by a decision. */
 bool cop_rule_is_live(const cop_rule *rule, uint32_t branch);

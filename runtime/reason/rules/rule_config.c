@@ -186,6 +186,7 @@ static cop__rule_reader read_set;
 static const struct {
     const char *kind;
     cop__rule_reader *read;
+    bool runs_prompts;
 } kinds[] = {
     {"deepconf", read_deepconf},
     {"dynasor", read_dynasor},
@@ -197,9 +198,9 @@ static const struct {
     {"sequential", cop__config_samples},
     {"self-consistency", cop__config_samples},
     {"best-of-n", cop__config_samples},
-    {"skeleton", cop__config_skeleton},
-    {"thoughts", cop__config_thoughts},
-    {"mcts", cop__config_mcts},
+    {"skeleton", cop__config_skeleton, true},
+    {"thoughts", cop__config_thoughts, true},
+    {"mcts", cop__config_mcts, true},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -334,6 +335,10 @@ const char *cop_rule_config_source(const cop_rule_config *config) {
 
 const char *cop_rule_config_kind(const cop_rule_config *config) {
     return config->kind;
+}
+
+bool cop_rule_config_runs_prompts(const cop_rule_config *config) {
+    return kinds[config->kind_index].runs_prompts;
 }
 
 cop_status cop_rule_config_create(cop_rule_config *config, const cop_rule_limits *limits,

@@ -39,6 +39,8 @@ void cop_rule_config_close(cop_rule_config *config);
 const char *cop_rule_config_name(const cop_rule_config *config);
 const char *cop_rule_config_source(const cop_rule_config *config);
 const char *cop_rule_config_kind(const cop_rule_config *config); /* "deepconf" */
+/* It is a controller: its rule will say so as well (cop_rule_needs). */
+bool cop_rule_config_runs_prompts(const cop_rule_config *config);
 
 typedef struct cop_rule_context {
     uint32_t hidden;   /* the model's width; 0: not known, any scorer will do */

@@ -42,6 +42,7 @@ typedef struct cop__rule_ops {
     double (*score)(const cop_rule *rule, uint32_t branch);
     void (*left)(cop_rule *rule, uint32_t branch); /* pruned: by itself, a victim or a stop */
     void (*partial)(cop_rule *rule, uint32_t branch, const char *text, size_t bytes);
+    cop_status (*input)(cop_rule *rule, const char *text, size_t bytes); /* controllers have it */
     void (*reset)(cop_rule *rule);
     void (*destroy)(cop_rule *rule);
 } cop__rule_ops;

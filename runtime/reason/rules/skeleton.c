@@ -194,17 +194,22 @@ static void skeleton_reset(cop_rule *rule) {
     s->n_points = 0;
 }
 
+static cop_status skeleton_input(cop_rule *rule, const char *text, size_t bytes) {
+    skeleton *s = (skeleton *)rule;
+    return cop__prompts_copy(&s->pool, text, bytes, &s->request);
+}
+
 static const cop__rule_ops skeleton_ops = {.name = "skeleton",
                                            .end = skeleton_end,
                                            .decide = skeleton_decide,
                                            .left = skeleton_left,
                                            .answer = skeleton_answer,
+                                           .input = skeleton_input,
                                            .reset = skeleton_reset};
 
 cop_status cop_skeleton_request(cop_rule *rule, const char *request) {
-    skeleton *s = (skeleton *)rule;
     skeleton_reset(rule);
-    return cop__prompts_copy(&s->pool, request, strlen(request), &s->request);
+    return skeleton_input(rule, request, strlen(request));
 }
 
 cop_status cop_skeleton_create(const cop_rule_limits *limits, const cop_skeleton_options *options,
@@ -222,6 +227,7 @@ cop_status cop_skeleton_create(const cop_rule_limits *limits, const cop_skeleton
     COP_TRY(cop__rule_create(&skeleton_ops, sizeof *s, limits, 1, &s));
     s->options = *o;
     s->rule.needs.runs_prompts = true;
+    s->rule.needs.text_bytes = o->max_text_bytes;
     cop_status status = COP_OK;
     s->points = cop__rule_calloc(&s->rule, limits->max_branches, sizeof *s->points, &status);
     if (status == COP_OK)

@@ -90,11 +90,17 @@ static void thoughts_reset(cop_rule *rule) {
     t->stage = THOUGHTS_BEGIN;
 }
 
+static cop_status thoughts_input(cop_rule *rule, const char *text, size_t bytes) {
+    thoughts *t = (thoughts *)rule;
+    return cop__prompts_copy(&t->pool, text, bytes, &t->input);
+}
+
 static const cop__rule_ops thoughts_ops = {.name = "thoughts",
                                            .end = thoughts_end,
                                            .left = thoughts_left,
                                            .decide = thoughts_decide,
                                            .answer = thoughts_answer,
+                                           .input = thoughts_input,
                                            .reset = thoughts_reset};
 
 static cop_status check_options(const cop_thoughts_options *o) {
@@ -171,9 +177,8 @@ static cop_status create_parts(thoughts *t) {
 }
 
 cop_status cop_thoughts_input(cop_rule *rule, const char *input) {
-    thoughts *t = (thoughts *)rule;
     thoughts_reset(rule);
-    return cop__prompts_copy(&t->pool, input, strlen(input), &t->input);
+    return thoughts_input(rule, input, strlen(input));
 }
 
 cop_status cop_thoughts_create(const cop_rule_limits *limits, const cop_thoughts_options *options,
@@ -183,6 +188,7 @@ cop_status cop_thoughts_create(const cop_rule_limits *limits, const cop_thoughts
     COP_TRY(cop__rule_create(&thoughts_ops, sizeof *t, limits, 1, &t));
     t->options = *options;
     t->rule.needs.runs_prompts = true;
+    t->rule.needs.text_bytes = options->max_text_bytes;
     cop_status status = create_parts(t);
     if (status != COP_OK) {
         cop_rule_destroy(&t->rule);
