@@ -83,7 +83,8 @@ cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *d
                                          "budget",
                                          "context",
                                          "ask_paths",
-                                         "path_close_outside"};
+                                         "path_close_outside",
+                                         "penalty_shared"};
     if (!d->program)
         return check_without(root, d);
     if (d->trigger != COP_TRIGGER_END_OF_TEXT || d->paths_from != COP_PATHS_MESSAGE)
@@ -107,6 +108,11 @@ cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *d
         return cop_json_fail(root, "stage_sampling.join",
                              "has no meaning where \"program\" makes "
                              "the messages: use \"main\"");
+    for (int i = 0; i < COP_STAGE_COUNT; i++)
+        if (d->sampling[i].penalty > 0)
+            return cop_json_fail(root, "stage_sampling",
+                                 "has a repetition_penalty, which cannot forget the text that "
+                                 "\"program\" takes back: leave it out");
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (cop_json_has(root, others[i]))
             return cop_json_fail(root, others[i],
