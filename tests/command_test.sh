@@ -104,7 +104,7 @@ PY
 refuses "no trajectory" joins --id nothing
 refuses "either a model" "$coppice" joins --trajectories configs/trajectories/own.jsonl
 refuses "trajectories" "$coppice" joins --random "$shape"
-refuses "not supported" "$coppice" joins --random "$shape" --trajectories "$work/t-apr.jsonl"
+refuses "not supported" "$coppice" joins --random "$shape" --trajectories "$work/t-pasta.jsonl"
 refuses "nowhere.jsonl" "$coppice" joins --random "$shape" --trajectories "$work/nowhere.jsonl"
 refuses "nowhere" joins --id tw-schedule --after 1 --html "$work/nowhere/x.html"
 refuses "f32|bf16" joins --compute f64
@@ -260,6 +260,35 @@ head -c 1000000 "$box" >"$work/short.gguf"
 refuses "short.gguf" "$coppice" run --model "$work/short.gguf" --prompt 'T20 18 15 7 4'
 pass "test_the_model_in_the_box_forks"
 
+# ---- a program that makes a dialect's messages ----
+
+cat >"$work/made.json" <<'JSON'
+{"name": "made", "source": "a test", "join": "reprefill", "program": {"recipe": "make it"}, "paths_from": "message",
+ "trigger": {"on": "end_of_text"}, "refused": "ends_run", "max_turn_tokens": 6, "max_paths": 4}
+JSON
+cat >"$work/answers.sh" <<'SH'
+exec python3 tests/message_answers.py '{"fork0.0": {"children": [{"prompt": "@18 "}, {"prompt": "@15 "}]}, "join0": {"text": "@<try>"}, "fork1.0": {"end": true}}'
+SH
+made() { "$coppice" run --model "$box" --compute f32 --prompt 'T20 18 15 7 4' --dialect "$work/made.json" "$@"; }
+made --program "sh $work/answers.sh" --json >"$work/made.out" || die "a program's messages failed"
+python3 - "$work/made.out" <<'PY' || die "a program's messages are wrong"
+import json, sys
+out = json.load(open(sys.argv[1]))
+assert out["forks"] == 1 and [p["path"] for p in out["paths"]] == ["1", "2"], out
+assert "18 " in out["paths"][0]["text"] and "15 " in out["paths"][1]["text"], out
+assert "<try>" in out["text"] and out["stop"] == "length", out
+PY
+made --program true --program-failure goes-on --json >"$work/made.out" || die "--program-failure goes-on ended the run"
+grep -q '"stop": *"refused"' "$work/made.out" || die "a program that failed was not refused"
+refuses 'the messages of dialect made are made by a program, which must be given: --program, or "program" in a config; its file names "make it"' made
+refuses "use ends-run or goes-on" made --program cat --program-failure ends
+refuses "leave out --rule" made --program cat --rule deepconf-low
+refuses "takes no program" fork --dialect countdown-message --program cat
+refuses "name it, --dialect" fork --program cat
+made --program true >"$work/out" 2>"$work/err" && die "a program that ended was no failure"
+grep -q 'sample 0, turn 0: the program that makes messages, asked about a fork: the program "true" ended' "$work/err" || die "a program that ended is not named: $(cat "$work/err")"
+pass "test_a_program_makes_messages"
+
 sweep() { # PROBLEMS-FILE [METHOD-JSON]
   printf '{"name": "x", "model": "%s", "compute": "bf16", "problems": [{"name": "p", "set": "%s", "checker": "countdown", "max_tokens": 600, "max_paths": 24, "at_once": [1, 2], "methods": [%s]}]}' \
     "$PWD/$box" "$1" "${2:-{\"name\": \"message\", \"dialect\": \"countdown-message\"\}}" >"$work/problems.json"
@@ -301,8 +330,15 @@ refuse_set "odd.jsonl:2" '{"id": "a", "prompt": "T20 18 15 7 4", "answer": "18 +
 refuse_set "odd.jsonl:2" '{"id": "a", "prompts": "T20 18 15 7 4"}'
 refuse_set "problem a" '{"id": "a", "prompt": "Make 20 of 18 15 7 4"}'
 [ ! -e "$work/refused" ] || die "a refused problem set left a folder"
+sweep "$work/six.jsonl" "{\"name\": \"m\", \"dialect\": \"$work/made.json\"}"
+refuses "made by a program" "$coppice" bench "$work/problems.json" --out "$work/refused"
+sweep "$work/six.jsonl" '{"name": "m", "dialect": "countdown-message", "program": "cat"}'
+refuses "takes no program" "$coppice" bench "$work/problems.json" --out "$work/refused"
 sweep "$work/six.jsonl" '{"name": "m", "dialect": "countdown-massage"}'
 refuses "countdown-massage" "$coppice" bench "$work/problems.json" --out "$work/refused"
+sweep "$work/six.jsonl" "{\"name\": \"m\", \"dialect\": \"$work/made.json\", \"program\": \"sh $work/answers.sh\"}"
+"$coppice" bench "$work/problems.json" --out "$work/made" --json >"$work/made.rows" || die "a program's messages failed in a problem set"
+grep -q 'every problem gave the same tokens as with 1 at once' "$work/made.rows" || die "what runs beside a program's problem changed it"
 pass "test_problem_sets_run_and_bad_ones_are_refused"
 
 model=${COPPICE_MODEL:-models/SmolLM2-135M-Instruct.Q4_1.gguf}

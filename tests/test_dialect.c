@@ -382,7 +382,8 @@ static const struct shipped {
     const char *name;
     cop_join_rule join;
     const char *reason; /* a word of why it is not supported; NULL: it is */
-} shipped[] = {{"apr", COP_JOIN_MESSAGE, "looks up"},
+} shipped[] = {{"apr", COP_JOIN_MESSAGE, NULL},
+               {"apr-corrected", COP_JOIN_MESSAGE, NULL},
                {"async-message", COP_JOIN_ASYNC, NULL},
                {"async-stitch-gap", COP_JOIN_ASYNC, NULL},
                {"asyncthink", COP_JOIN_ASYNC, "primary source"},
@@ -402,7 +403,8 @@ static const struct shipped {
                {"parathinker", COP_JOIN_STITCH, "embedding"},
                {"pasta", COP_JOIN_ASYNC, "<sync/>"},
                {"sequential", COP_JOIN_NONE, NULL},
-               {"sprint", COP_JOIN_REPREFILL, "rewritten plan"},
+               {"sprint", COP_JOIN_REPREFILL, NULL},
+               {"sprint-corrected", COP_JOIN_REPREFILL, NULL},
                {"threadweaver", COP_JOIN_REPREFILL, NULL},
                {"threadweaver-eval", COP_JOIN_REPREFILL, NULL},
                {"threadweaver-rl", COP_JOIN_REPREFILL, NULL},

@@ -50,6 +50,14 @@ static void check_text(const cop_dialect *dialect, const char *text, const char 
     cop_trajectories_destroy(set);
 }
 
+#define APR_TEXT                                                                                   \
+    "Moving to Node #0\nCurrent State: 62:[5, 50, 79, 27], Operations: []\n<Sub Searches>\n"       \
+    "<No Solution in Sub Search 0 at level 1 at Node #0,0>\n<Goal Reached in Sub Search 1 at "     \
+    "level 1 at Node #0,1>\nMoving to Node #0,1\n62,62 equal: Goal Reached\n<End Sub Searches>\n"
+#define SPRINT_TEXT                                                                                \
+    "<Plan_1>\n<prompt_1.1>a</prompt_1.1>\n</Plan_1>\n\n<Execution_1>\n<execution_1.1>\nb\n"       \
+    "</execution_1.1>\n</Execution_1>\n\n<Final_answer>\nc\n</Final_answer>\n</think>"
+
 static const struct {
     const char *name, *text, *expected; /* the text begins with its root, or has no prompt */
 } texts[] = {
@@ -141,6 +149,11 @@ static const struct {
      "Yes!\n\n[**Bob [2]:** ]we){\n\nWait, given the limited time, I have to give an answer "
      "right now. Considering all my previous attempts, I have to conclude that the final answer is "
      "\\boxed{}5}"},
+    /* What a program put together is one stretch: no tag says what its threads said. */
+    {"apr", APR_TEXT, APR_TEXT},
+    {"apr-corrected", APR_TEXT, APR_TEXT},
+    {"sprint", SPRINT_TEXT, SPRINT_TEXT},
+    {"sprint-corrected", SPRINT_TEXT, SPRINT_TEXT},
     {"countdown-sequential", "18 - 4", "18 - 4"},
     {"countdown-stitch", "<try>a<try>b<fork><thr>ax<end><thr>by<end><join>z",
      "<try>a<try>b<fork>([<thr>a]x<end>|[<thr>b]y<end>){<join>}z"},

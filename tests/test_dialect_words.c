@@ -10,11 +10,6 @@ static void test_a_word_that_is_not_run_makes_a_file_unsupported(void) {
     static const char *const words[][2] = {
         {"\"equal_start_max\"", "\"disjoint\""},
         {"\"equal_start_max\"", "\"predicted_gap\""}, /* is for async */
-        {"\"nested\": true", "\"nested\": true, \"trigger\": {\"on\": \"end_of_text\"}"},
-        {"\"nested\": true", "\"nested\": true, \"paths_from\": \"message\""},
-        {"\"nested\": true",
-         "\"nested\": true, \"replace_on_stop\": [{\"text\": \"a\", \"by\": \"b\"}]"},
-        {"\"nested\": true", "\"nested\": true, \"remove_call_at_join\": true"},
         {"\"nested\": true", "\"nested\": true, \"pad_to\": 16"},
         {"\"nested\": true", "\"nested\": true, \"segment_embedding\": \"t\""},
         {"\"nested\": true", "\"nested\": true, \"start_offset\": -1"}};
@@ -176,6 +171,63 @@ static void test_what_a_parent_that_goes_on_cannot_mean(void) {
     CHECK_MESSAGE("is for \"join\": \"async\" only");
 }
 
+/* A whole dialect whose messages a program makes, and what it cannot mean. */
+static const char programmed[] =
+    "{\"name\": \"x\", \"source\": \"a test\", \"join\": \"message\", "
+    "\"program\": {\"recipe\": \"make it\"}, \"paths_from\": \"message\", "
+    "\"trigger\": {\"on\": \"end_of_text\", \"also\": [\"<c>\"]}, "
+    "\"replace_on_stop\": [{\"text\": \"a\", \"by\": \"b\"}], \"stop_texts\": [\"d\"]}";
+
+static void test_what_goes_with_a_program(void) {
+    static const char *const cases[][3] = {
+        {"\"program\": {\"recipe\": \"make it\"}, ", "", "\"program\""},
+        {"\"end_of_text\", \"also\": [\"<c>\"]", "\"plan_close\"", "give all three"},
+        {"\"paths_from\": \"message\", ", "", "give all three"},
+        {"\"also\"", "\"anywhere\": true, \"also\"", "are for plans"},
+        {"\"message\", \"program\"", "\"stitch\", \"program\"", "\"join\" must be \"message\""},
+        {"\"program\":", "\"positions\": \"equal_start_max\", \"program\":", "must be \"next\""},
+        {"\"program\":", "\"nested\": true, \"program\":", "\"nested\" must be left out"},
+        {"\"program\":", "\"branch_prompt\": \"x\", \"program\":", "must be left out"},
+        {"\"program\":",
+         "\"tags\": {\"root\": {\"open\": \"<r>\", \"close\": \"</r>\"}}, \"program\":",
+         "\"tags\" must be left out"},
+        {"\"program\":", "\"stage_sampling\": {\"join\": {\"top_k\": 1}}, \"program\":",
+         "has no meaning"},
+        {"\"program\":",
+         "\"stage_sampling\": {\"main\": {\"repetition_penalty\": 1.1}}, \"program\":",
+         "cannot forget"},
+        {"\"recipe\": \"make it\"", "", "recipe"},
+        {"\"recipe\"", "\"command\": \"rm\", \"recipe\"", "command"},
+        {", \"by\": \"b\"", "", "by"},
+        {"[\"d\"]", "[\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\"]", "at most 8"},
+        {"[\"d\"]", "[\"\\n\"]", "newline"},
+    };
+    static const char *const alone[] = {"\"trigger\": {\"on\": \"end_of_text\"}",
+                                        "\"paths_from\": \"message\"",
+                                        "\"replace_on_stop\": [{\"text\": \"a\", \"by\": \"b\"}]",
+                                        "\"stop_texts\": [\"a\"]", "\"max_turn_tokens\": 3"};
+    cop_dialect_file *file;
+    CHECK_OK(load_edited(programmed, "{", "{", &file));
+    const cop_dialect *d = cop_dialect_of(file);
+    CHECK(d->program && !d->asks_paths);
+    CHECK_EQ(d->n_stop_texts, 2);
+    CHECK(!d->stop_texts[0].by);
+    CHECK_TEXT(d->stop_texts[1].by, "b");
+    CHECK_EQ(d->n_last_line, 1);
+    CHECK_EQ(d->n_plan_ends, 0);
+    cop_dialect_close(file);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CHECK_STATUS(load_edited(programmed, cases[i][0], cases[i][1], &file), COP_ERR_CONFIG);
+        CHECK_MESSAGE(cases[i][2]);
+    }
+    for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text, "\"nested\": true, %s", alone[i]);
+        CHECK_STATUS(load_edited(dialect_good, "\"nested\": true", text, &file), COP_ERR_CONFIG);
+        CHECK_MESSAGE("goes with \"program\"");
+    }
+}
+
 /* Every key of the schema is the loader's, and every one of the loader's stands in the schema. */
 static void check_keys(const json_t *schema, const char *object) {
     const char *const *known = cop_dialect_keys(object);
@@ -233,8 +285,9 @@ static void test_the_schema_and_the_loader_know_the_same_keys(void) {
     const json_t *root = json_object_get(schema, "properties");
     check_keys(schema, "");
     static const char *const objects[] = {
-        "tags",          "reply",  "trigger",        "items",       "after_plan",   "after_path",
-        "joined_header", "budget", "stage_sampling", "join_policy", "inject_every", "shared"};
+        "tags",         "reply",         "trigger", "items",          "after_plan",
+        "after_path",   "joined_header", "budget",  "stage_sampling", "join_policy",
+        "inject_every", "program",       "shared"};
     for (size_t i = 0; i < sizeof objects / sizeof objects[0]; i++) {
         const json_t *object = json_object_get(root, objects[i]);
         const char *const *known = cop_dialect_keys(objects[i]);
@@ -259,6 +312,7 @@ int main(void) {
     RUN(test_a_word_that_is_not_run_makes_a_file_unsupported);
     RUN(test_contradictions_are_named);
     RUN(test_what_a_parent_that_goes_on_cannot_mean);
+    RUN(test_what_goes_with_a_program);
     RUN(test_the_schema_and_the_loader_know_the_same_keys);
     return check_report();
 }

@@ -91,6 +91,8 @@ cop_status cop_line_program_start(const char *command, uint32_t timeout_ms,
                               program->command, strerror(failed));
         }
     }
+    if (status == COP_OK) /* so that usual answers are read without taking memory */
+        status = cop_grow(&program->read.data, &program->read.capacity, 4 * CHUNK_BYTES, 1);
     close_end(&in[1]);
     close_end(&output[1]);
     program->in = in[0];

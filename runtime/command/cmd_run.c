@@ -15,10 +15,10 @@ enum { PROMPT_BYTES_MAX = 16 << 20, RUN_BRANCHES = 65 };
 
 typedef struct run_line {
     cop_job_line shared;
-    const char *prompt, *prompt_file, *dialect, *rule;
+    const char *prompt, *prompt_file, *dialect, *rule, *program, *program_failure;
     uint32_t max_tokens, top_k, ask_paths, samples;
     double temperature, top_p, min_p;
-    uint32_t pace_ms;
+    uint32_t pace_ms, program_timeout_ms;
     bool chat, json, tree;
 } run_line;
 
@@ -111,6 +111,28 @@ static cop_status make_prompt(const run_line *line, const cop_model *model,
         COP_TRY(encode(tokenizer, &out->spawn_text, false, &out->spawn));
     }
     return COP_OK;
+}
+
+/* What makes the dialect's messages, if it needs that. */
+static cop_status open_program(const run_line *line, const cop_dialect *dialect,
+                               cop_message_program **out) {
+    const bool needs = dialect && dialect->program;
+    cop_message_program_options options = {.command = line->program,
+                                           .timeout_ms = line->program_timeout_ms};
+    if (!line->program && line->program_failure)
+        return COP_FAIL(COP_ERR_USAGE, "--program-failure goes with --program");
+    if (line->program && !dialect)
+        return COP_FAIL(COP_ERR_USAGE, "--program makes a dialect's messages: name it, --dialect");
+    if (dialect)
+        COP_TRY(cop_dialect_check_program(dialect, line->program != NULL));
+    if (needs && line->rule)
+        return COP_FAIL(COP_ERR_USAGE,
+                        "dialect %s takes text back that was said, and a rule "
+                        "cannot forget it: leave out --rule",
+                        dialect->name);
+    if (line->program_failure)
+        COP_TRY(cop_program_failure_parse(line->program_failure, &options.on_failure));
+    return needs ? cop_message_program_start(&options, out) : COP_OK;
 }
 
 /* The samples of a prompt, in as many runs of the engine as their rule asks for. */
@@ -236,8 +258,8 @@ static cop_status run_and_print(cop_job *job, cop_engine *engine, run_waves *wav
 }
 
 static cop_status decode_samples(const run_line *line, cop_job *job, const cop_dialect *dialect,
-                                 const run_prompt *given, const cop_job_rule *rule,
-                                 cop_run_output *output) {
+                                 const run_prompt *given, cop_message_program *program,
+                                 const cop_job_rule *rule, cop_run_output *output) {
     const cop_token_ids *prompt = &given->ids;
     const uint32_t context = cop_model_shape_of(cop_job_model(job))->context;
     const bool extrapolate = line->shared.allow_extrapolation;
@@ -271,6 +293,7 @@ static cop_status decode_samples(const run_line *line, cop_job *job, const cop_d
         .top_p = (float)line->top_p,
         .min_p = (float)line->min_p,
         .top_k = line->top_k,
+        .program = program,
         .rule = rule->rule,
         .rule_over_samples = line->samples > 1,
         .listener = line->json || line->samples > 1 ? NULL : cop_run_output_listen,
@@ -300,7 +323,7 @@ static cop_status decode_calls(const run_line *line, cop_job *job, const run_pro
 }
 
 static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *dialect,
-                         const run_prompt *given) {
+                         const run_prompt *given, cop_message_program *program) {
     const uint32_t context = cop_model_shape_of(cop_job_model(job))->context;
     if (given->ids.count >= context && !line->shared.allow_extrapolation)
         return COP_FAIL(COP_ERR_CONTEXT,
@@ -318,7 +341,7 @@ static cop_status decode(const run_line *line, cop_job *job, const cop_dialect *
     if (status == COP_OK && rule.rule && cop_rule_needs_of(rule.rule).runs_prompts)
         status = decode_calls(line, job, given, &rule, &output);
     else if (status == COP_OK)
-        status = decode_samples(line, job, dialect, given, &rule, &output);
+        status = decode_samples(line, job, dialect, given, program, &rule, &output);
     cop_live_tree_destroy(output.tree);
     cop_job_rule_close(&rule);
     return status;
@@ -329,6 +352,7 @@ static cop_status run(const run_line *line) {
     cop_job *job = NULL;
     cop_dialect_file *dialect = NULL;
     run_prompt prompt = {0};
+    cop_message_program *program = NULL;
     if (line->tree && line->json)
         return COP_FAIL(COP_ERR_USAGE, "--tree and --json are two forms of output: give one");
     if (line->pace_ms && !line->tree)
@@ -339,11 +363,14 @@ static cop_status run(const run_line *line) {
     if (line->dialect) /* before a model is read */
         COP_TRY(cop_dialect_open(line->dialect, &dialect));
     const cop_dialect *rules = dialect ? cop_dialect_of(dialect) : NULL;
-    cop_status status = cop_job_create(&options, &job);
+    cop_status status = open_program(line, rules, &program);
+    if (status == COP_OK)
+        status = cop_job_create(&options, &job);
     if (status == COP_OK)
         status = make_prompt(line, cop_job_model(job), rules, &prompt);
     if (status == COP_OK)
-        status = decode(line, job, rules, &prompt);
+        status = decode(line, job, rules, &prompt, program);
+    cop_message_program_stop(program);
     release_prompt(&prompt);
     cop_dialect_close(dialect);
     cop_job_destroy(job);
@@ -351,7 +378,11 @@ static cop_status run(const run_line *line) {
 }
 
 int cop_command_run(int argc, char **argv) {
-    run_line line = {.shared = COP_JOB_LINE_DEFAULT, .max_tokens = 256, .samples = 1, .top_p = 1};
+    run_line line = {.shared = COP_JOB_LINE_DEFAULT,
+                     .max_tokens = 256,
+                     .samples = 1,
+                     .top_p = 1,
+                     .program_timeout_ms = COP_PROGRAM_TIMEOUT_MS};
     const cop_option options[] = {
         COP_JOB_LINE_OPTIONS(line.shared),
         {"prompt", COP_OPTION_TEXT, &line.prompt, "TEXT", "the prompt"},
@@ -368,6 +399,13 @@ int cop_command_run(int argc, char **argv) {
          "wrap the prompt in the model's chat format (configs/chat/)"},
         {"dialect", COP_OPTION_TEXT, &line.dialect, "NAME",
          "fork and join as this dialect says: a name in configs/dialects/, or a file"},
+        {"program", COP_OPTION_TEXT, &line.program, "COMMAND",
+         "makes the dialect's messages, where its file says so (bench/recipes/*.py)"},
+        {"program-timeout", COP_OPTION_U32, &line.program_timeout_ms, "MS",
+         "what it may take for one answer (10000)", .min = 1, .max = 86400000},
+        {"program-failure", COP_OPTION_TEXT, &line.program_failure, "RULE",
+         "where it fails: ends-run, or goes-on, which refuses what it is asked from then on "
+         "(ends-run)"},
         {"ask-paths", COP_OPTION_U32, &line.ask_paths, "K",
          "paths that the prompt asks for, where the dialect's prompt says so", .min = 1, .max = 64},
         {"samples", COP_OPTION_U32, &line.samples, "N",

@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/memory.h"
 #include "base/status.h"
 
 typedef struct cop_json {
@@ -78,3 +79,7 @@ cop_json cop_json_at(const cop_json *array, size_t index); /* index < count */
 /* For checks of one's own: fails with "<file>: <path of key>: <message>". */
 cop_status cop_json_fail(const cop_json *object, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
+
+/* A JSON string of any bytes, for lines that programs read: what is no UTF-8 is written as U+FFFD,
+ * a byte at a time. */
+cop_status cop_json_append_string(cop_buffer *out, const char *text, size_t bytes);

@@ -109,6 +109,14 @@ static cop_status check_dialect(const cop_json *method, const cop_dialect *diale
                              "dialect %s does not say {k} in its prompt, so nothing can be asked "
                              "for: leave it out",
                              dialect->name);
+    if (cop_dialect_check_program(dialect, what->program != NULL) != COP_OK)
+        return cop_json_fail(method, dialect->program ? "dialect" : "program", "%s",
+                             cop_status_message());
+    if (dialect->program && (what->prune.window || what->n_warmup))
+        return cop_json_fail(method, "prune",
+                             "dialect %s takes text back that was said, and a rule cannot forget "
+                             "it: leave it out",
+                             dialect->name);
     if (what->max_blocks && dialect->join == COP_JOIN_NONE)
         return cop_json_fail(method, "max_blocks", "dialect %s never forks: leave it out",
                              dialect->name);
@@ -131,6 +139,11 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
         COP_TRY(cop_job_rule_runs_prompts(out->rule, &out->runs_prompts));
     if (!out->rule || !forks)
         return COP_OK;
+    if (dialect->program)
+        return cop_json_fail(method, "rule",
+                             "dialect %s takes text back that was said, and a rule cannot forget "
+                             "it: leave it out",
+                             dialect->name);
     cop_job_rule rule = {0};
     cop_status status = cop_job_rule_open(out->rule, &limits, &rule);
     if (status == COP_OK && cop_rule_may_open(rule.rule) < limits.max_branches)
@@ -145,7 +158,7 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
 static cop_status read_method(cop_bench_config *c, const char *path, const cop_json *method,
                               const cop_problems_job *job, cop_problems_method *out) {
     COP_TRY(COP_JSON_ONLY(method, "name", "dialect", "ask_paths", "max_blocks", "max_tokens",
-                          "prune", "join_policy", "rule", "chat"));
+                          "prune", "join_policy", "rule", "chat", "program"));
     COP_TRY(cop_json_text(method, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
     COP_TRY(cop_json_u32(method, "ask_paths", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->ask_paths));
@@ -155,6 +168,9 @@ static cop_status read_method(cop_bench_config *c, const char *path, const cop_j
         cop_json_u32(method, "max_tokens", 0, TOKENS_LIMIT, COP_JSON_OPTIONAL, &out->max_tokens));
     COP_TRY(cop_json_bool(method, "chat", COP_JSON_OPTIONAL, &out->chat));
     COP_TRY(read_prune(method, job->first, out));
+    COP_TRY(cop_json_text(method, "program", COP_JSON_OPTIONAL, &out->program));
+    if (out->program)
+        COP_TRY(cop__bench_keep_text(c, out->program, &out->program));
     cop_dialect_file *file = NULL;
     COP_TRY(read_dialect(c, path, method, out, &file));
     cop_status status = check_dialect(method, cop_dialect_of(file), out);

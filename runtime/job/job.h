@@ -166,6 +166,7 @@ typedef struct cop_problems_method {
     /* Over the paths of a dialect that forks, or over the problem's one sample; or a controller,
      * whose problem is the dialect's prompt; a preset or a file (job_rule.h); NULL: none. */
     const char *rule;
+    const char *program; /* makes the dialect's messages (message_program.h); NULL: none */
     bool runs_prompts; /* the rule is a controller: max_tokens is of one call */
     bool chat;         /* prompts are wrapped in the model's chat format, those of calls too */
 } cop_problems_method;

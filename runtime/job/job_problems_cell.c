@@ -136,8 +136,9 @@ typedef struct problem_queue {
     uint32_t *idle, n_idle;
     uint32_t next, end; /* problems still to begin */
     uint32_t n_ended;
-    uint8_t *marks;    /* [max_ids] of the sample that was read last */
-    cop_status status; /* what a callback could not do; nothing begins after it */
+    cop_message_program *program; /* or NULL */
+    uint8_t *marks;               /* [max_ids] of the sample that was read last */
+    cop_status status;            /* what a callback could not do; nothing begins after it */
 } problem_queue;
 
 static uint64_t key_of(const cop_problem_entry *problem) {
@@ -359,6 +360,12 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
     if (!queue->places || !queue->idle || !queue->marks)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems at once", cell->at_once);
     cop_live_options options = live_options(cell, prune);
+    if (cell->method->program)
+        COP_TRY(cop_message_program_start(
+            &(cop_message_program_options){.command = cell->method->program,
+                                           .timeout_ms = COP_PROGRAM_TIMEOUT_MS},
+            &queue->program));
+    options.program = queue->program;
     for (uint32_t i = 0; i < cell->at_once; i++) {
         COP_TRY(make_place(cell, &options, &queue->places[i]));
         queue->idle[queue->n_idle++] = cell->at_once - 1 - i;
@@ -373,6 +380,7 @@ static void release_places(problem_queue *queue) {
         cop_live_tracer_destroy(queue->places[i].tracer);
         cop_job_rule_close(&queue->places[i].rule);
     }
+    cop_message_program_stop(queue->program);
     cop_free(queue->marks);
     cop_free(queue->places);
     cop_free(queue->idle);

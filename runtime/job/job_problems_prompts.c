@@ -192,12 +192,14 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
         COP_TRY(cop_chat_frame(root, cop_model_tokenizer(job->model), &out->before, &out->after));
     }
     COP_TRY(encode_all(job, set, method, out));
-    if (out->dialect->join != COP_JOIN_NONE)
+    if (out->dialect->join != COP_JOIN_NONE && !out->dialect->program)
         COP_TRY(try_texts(job, out->dialect));
     cop_sha256 sha;
     cop_sha256_begin(&sha);
     hash_dialect(&sha, out->dialect);
     COP_TRY(hash_more(&sha, out->file));
+    if (method->program)
+        cop_sha256_add(&sha, method->program, strlen(method->program) + 1);
     cop_sha256_add(&sha, out->prompts.data, out->prompts.count * sizeof(int32_t));
     if (out->spawns.count > 0)
         cop_sha256_add(&sha, out->spawns.data, out->spawns.count * sizeof(int32_t));

@@ -201,6 +201,8 @@ static json_t *describe(const cop__problem_cell *cell, const cop__problem_refere
 json_t *cop__problem_record(const cop__problem_cell *cell,
                             const cop__problem_reference *reference) {
     json_t *record = describe(cell, reference);
+    if (cell->method->program)
+        json_object_set_new(record, "program", json_string(cell->method->program));
     totals t = add_up(cell);
     double n = t.n, wall_ns = (double)cell->metrics.wall_ns;
     json_t *figures = json_pack(

@@ -58,6 +58,10 @@ const char *const *cop_dialect_keys(const char *object);
 const char *cop_element_name(cop_element element);  /* "root", "block", "plan", .. */
 const char *cop_join_rule_name(cop_join_rule rule); /* "none", "reprefill", "stitch", "message" */
 
+/* A dialect whose messages a program makes needs one, and no other takes one: ERR_USAGE, with the
+ * command that its file names. `given`: whether the user gave one. */
+cop_status cop_dialect_check_program(const cop_dialect *dialect, bool given);
+
 /* `prompt` or `spawn_prompt` with {problem} and {k} replaced, appended to `out`. paths = 0: the
  * dialect's ask_paths. */
 cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, const char *problem,
@@ -66,8 +70,9 @@ cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, con
 /* Whether paths begin with a context of their own: `spawn_prompt`. */
 bool cop_dialect_spawns(const cop_dialect *dialect);
 
-/* How many times its budget a run's branches may hold together: 1 where they share it; else as many
- * as a block has paths, or 8 where that is open, and the parent. */
+/* How many times its budget a run's branches may hold together: 1 where they share it and a
+ * program adds no texts; else as many as a block has paths, or 8 where that is open, and the
+ * parent. */
 uint32_t cop_dialect_calls(const cop_dialect *dialect);
 
 /* `pattern` with {n} replaced by `number` and {item} by `item`; else as the next. */

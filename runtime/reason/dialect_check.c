@@ -54,7 +54,9 @@ static cop_status check_sequential(const cop_json *root, const cop_dialect *dial
                                           "last_block",      "join_prompt_cut",
                                           "path_limit",      "join_policy",
                                           "max_path_tokens", "path_close_outside",
-                                          "stage_sampling",  "penalty_shared"};
+                                          "stage_sampling",  "penalty_shared",
+                                          "program",         "stop_texts",
+                                          "replace_on_stop", "max_turn_tokens"};
     for (int e = COP_EL_BLOCK; e < COP_EL_COUNT; e++)
         if (dialect->open[e].bytes || dialect->close[e].bytes)
             return cop_json_fail(root, "tags", "must not have \"%s\" when \"join\" is \"none\"",
@@ -262,20 +264,17 @@ cop_status cop__dialect_check(const cop_json *root, const cop_dialect *dialect) 
     if ((dialect->trigger == COP_TRIGGER_PROMPT_END) != (dialect->shared.n_workers > 0))
         return cop_json_fail(root, "trigger.on",
                              "is \"prompt_end\" exactly where there are \"shared.workers\"");
-    return dialect->join == COP_JOIN_NONE ? check_sequential(root, dialect)
-                                          : check_forking(root, dialect);
+    if (dialect->join == COP_JOIN_NONE)
+        return check_sequential(root, dialect);
+    COP_TRY(cop__dialect_check_program(root, dialect));
+    return dialect->program ? COP_OK : check_forking(root, dialect);
 }
 
 const char *cop__dialect_lacks(const cop_json *root, const cop_dialect *d) {
-    static const char *const keys[] = {"replace_on_stop", "remove_call_at_join", "pad_to",
-                                       "segment_embedding", "start_offset"};
+    static const char *const keys[] = {"pad_to", "segment_embedding", "start_offset"};
     const bool gap = d->positions == COP_POSITIONS_PREDICTED_GAP && d->join == COP_JOIN_ASYNC;
     if (d->positions > COP_POSITIONS_BLOCK_RELATIVE && !gap)
         return "positions";
-    if (d->trigger == COP_TRIGGER_END_OF_TEXT)
-        return "trigger.on";
-    if (d->paths_from == COP_PATHS_MESSAGE)
-        return "paths_from";
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (cop_json_has(root, keys[i]))
             return keys[i];

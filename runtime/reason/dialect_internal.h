@@ -4,6 +4,7 @@
  * dialect_load.c   its keys, each read once
  * dialect_more.c   the keys that only some systems need
  * dialect_async.c  the keys of parents that go on beside their paths
+ * dialect_program.c the keys of those whose messages a program makes, and what they cannot mean
  * dialect_shared.c paths that see each other: their keys, and what these cannot mean
  * dialect_check.c  what cannot be meant, and what this runtime cannot do
  * dialect_text.c   prompts and headers filled in
@@ -29,6 +30,11 @@ cop_status cop__dialect_load(cop_dialect_file *file);
 cop_status cop__dialect_load_more(const cop_json *root, cop_dialect *dialect);
 cop_status cop__dialect_load_async(const cop_json *root, cop_dialect *dialect);
 cop_status cop__dialect_check_async(const cop_json *root, const cop_dialect *dialect);
+cop_status cop__dialect_load_program(const cop_json *root, cop_dialect *dialect);
+cop_status cop__dialect_check_program(const cop_json *root, const cop_dialect *dialect);
+/* A list of at most `max` texts, each of which may be a tag. */
+cop_status cop__dialect_texts(const cop_json *object, const char *key, cop_tag *texts, uint32_t max,
+                              uint32_t *n);
 /* A tag, "" where an optional one is missing; without a newline. */
 cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_presence presence,
                             cop_tag *tag);

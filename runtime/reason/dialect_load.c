@@ -67,9 +67,11 @@ static const struct {
       "penalty_shared",
       "join_policy",
       "single_tokens",
+      "program",
+      "stop_texts",
       "shared",
       "replace_on_stop",
-      "remove_call_at_join",
+      "max_turn_tokens",
       "inject_every",
       "pad_to",
       "segment_embedding",
@@ -88,6 +90,7 @@ static const struct {
     {"stage_sampling", {"main", "path", "join"}},
     {"stage_sampling.*", {"temperature", "top_p", "top_k", "repetition_penalty"}},
     {"join_policy", {"quorum", "quorum_ratio", "success_only", "deadline_tokens", "losers"}},
+    {"program", {"recipe", "paths"}},
     {"replace_on_stop[]", {"text", "by"}},
     {"inject_every", {"tokens", "text"}},
     {"async",
@@ -293,6 +296,7 @@ cop_status cop__dialect_load(cop_dialect_file *file) {
     COP_TRY(load_tags(root, dialect));
     COP_TRY(cop__dialect_load_more(root, dialect));
     COP_TRY(cop__dialect_load_async(root, dialect));
+    COP_TRY(cop__dialect_load_program(root, dialect));
     COP_TRY(cop__dialect_load_shared(root, dialect));
     const char *lacks = cop__dialect_lacks(root, dialect);
     if (lacks && !file->unsupported)

@@ -30,8 +30,8 @@ static cop_status choose(const cop_json *root, const char *key, const char *one,
     return COP_OK;
 }
 
-static cop_status load_texts(const cop_json *object, const char *key, cop_tag *texts, uint32_t max,
-                             uint32_t *n) {
+cop_status cop__dialect_texts(const cop_json *object, const char *key, cop_tag *texts, uint32_t max,
+                              uint32_t *n) {
     cop_json list;
     COP_TRY(cop_json_array(object, key, COP_JSON_OPTIONAL, &list));
     if (cop_json_count(&list) > max)
@@ -51,7 +51,9 @@ static cop_status load_trigger(const cop_json *root, cop_dialect *d) {
     COP_TRY(child_of(root, "trigger", &trigger));
     if (trigger.value) {
         COP_TRY(cop_json_choice(&trigger, "on", trigger_names, COP_JSON_OPTIONAL, &on));
-        COP_TRY(load_texts(&trigger, "also", d->plan_ends, COP_TRIGGER_TEXTS_MAX, &d->n_plan_ends));
+        bool end = on == COP_TRIGGER_END_OF_TEXT;
+        COP_TRY(cop__dialect_texts(&trigger, "also", end ? d->last_line : d->plan_ends,
+                                   COP_TRIGGER_TEXTS_MAX, end ? &d->n_last_line : &d->n_plan_ends));
         COP_TRY(cop_json_bool(&trigger, "anywhere", COP_JSON_OPTIONAL, &d->trigger_anywhere));
         COP_TRY(cop_json_bool(&trigger, "on_end", COP_JSON_OPTIONAL, &d->trigger_on_end));
     }
@@ -184,20 +186,9 @@ static cop_status load_policy(const cop_json *root, cop_dialect *d) {
 
 /* Words for what some originals do and this runtime does not: read so that a file can say it. */
 static cop_status load_words(const cop_json *root) {
-    cop_json list;
     const char *text;
-    bool flag;
     uint32_t number;
     int64_t offset;
-    COP_TRY(cop_json_array(root, "replace_on_stop", COP_JSON_OPTIONAL, &list));
-    for (size_t i = 0; i < cop_json_count(&list); i++) {
-        cop_json one = cop_json_at(&list, i), whole;
-        COP_TRY(cop_json_object(&one, NULL, COP_JSON_REQUIRED, &whole));
-        COP_TRY(cop_json_only(&whole, cop_dialect_keys("replace_on_stop[]")));
-        COP_TRY(cop_json_text(&whole, "text", COP_JSON_REQUIRED, &text));
-        COP_TRY(cop_json_text(&whole, "by", COP_JSON_REQUIRED, &text));
-    }
-    COP_TRY(cop_json_bool(root, "remove_call_at_join", COP_JSON_OPTIONAL, &flag));
     COP_TRY(cop_json_u32(root, "pad_to", 1, UINT16_MAX, COP_JSON_OPTIONAL, &number));
     COP_TRY(cop_json_text(root, "segment_embedding", COP_JSON_OPTIONAL, &text));
     return cop_json_i64(root, "start_offset", -64, 64, COP_JSON_OPTIONAL, &offset);
@@ -217,6 +208,6 @@ cop_status cop__dialect_load_more(const cop_json *root, cop_dialect *d) {
     COP_TRY(choose(root, "join_end", "ends_run", "closes_join", &d->end_closes_join));
     COP_TRY(choose(root, "last_block", "decodes_on", "ends_run", &d->last_block_ends_run));
     COP_TRY(choose(root, "path_limit", "stops", "cuts_after", &d->limit_cuts_after));
-    return load_texts(root, "single_tokens", d->single_tokens, COP_SINGLE_TOKENS_MAX,
-                      &d->n_single_tokens);
+    return cop__dialect_texts(root, "single_tokens", d->single_tokens, COP_SINGLE_TOKENS_MAX,
+                              &d->n_single_tokens);
 }

@@ -27,14 +27,15 @@ cop_status cop_dialect_fill(const cop_dialect *dialect, const char *pattern, con
 }
 
 bool cop_dialect_spawns(const cop_dialect *d) {
-    return d->join == COP_JOIN_MESSAGE || (d->join == COP_JOIN_ASYNC && d->async.spawn);
+    return (d->join == COP_JOIN_MESSAGE && !d->program) ||
+           (d->join == COP_JOIN_ASYNC && d->async.spawn);
 }
 
 uint32_t cop_dialect_calls(const cop_dialect *d) {
     enum { USUAL_PATHS = 8 };
     bool shared = d->charge == COP_CHARGE_GENERATED ||
                   (d->charge == COP_CHARGE_ALL_TOKENS && !d->charge_each_step);
-    if (d->join == COP_JOIN_NONE || shared)
+    if (d->join == COP_JOIN_NONE || (shared && !d->program)) /* a program's texts come on top */
         return 1;
     if (d->shared.n_workers) /* steps end within pages, and all may be computed once more */
         return 1 + 2 * d->shared.n_workers;

@@ -54,7 +54,8 @@ static size_t bytes_of(uint32_t ids) {
 
 static cop_status create_record(cop_live *live, cop_live_record *record) {
     const cop_live_options *o = &live->options;
-    bool joins = record < live->records + o->n_samples || !o->dialect || o->dialect->nested;
+    bool joins = record < live->records + o->n_samples || !o->dialect || o->dialect->nested ||
+                 cop__live_has_program(live);
     record->max_ids = joins ? live->max_ids : ids_of(o, 1);
     record->max_bytes = bytes_of(record->max_ids);
     record->ids = cop_arena_calloc(live->arena, record->max_ids + 1, sizeof *record->ids);
@@ -101,8 +102,8 @@ static cop_status check_dialect(const cop_live *live) {
 static cop_status create_dialect(cop_live *live) {
     const cop_live_options *o = &live->options;
     const cop_dialect *d = o->dialect;
-    bool replies = d->join == COP_JOIN_MESSAGE ||
-                   d->join == COP_JOIN_ASYNC; /* of any length that a path can have */
+    bool replies = d->join == COP_JOIN_MESSAGE || d->join == COP_JOIN_ASYNC ||
+                   d->program; /* of any length that a path can have */
     live->encode_bytes = replies && live->max_bytes > COP_LIVE_ENCODE_BYTES ? live->max_bytes
                                                                             : COP_LIVE_ENCODE_BYTES;
     COP_TRY(cop_encoder_create(o->tokenizer, live->encode_bytes, &live->encoder));
@@ -129,6 +130,7 @@ static cop_status create_dialect(cop_live *live) {
 
 static cop_status create_parts(cop_live *live) {
     cop_live_options *o = &live->options;
+    COP_TRY(cop__live_program_create(live));
     COP_TRY(cop_arena_create(&live->arena));
     if (o->max_branches < o->n_samples)
         o->max_branches = o->n_samples;
@@ -139,7 +141,8 @@ static cop_status create_parts(cop_live *live) {
     live->samples = cop_arena_calloc(live->arena, o->n_samples, sizeof *live->samples);
     live->children =
         cop_arena_calloc(live->arena, 2 * (size_t)o->max_branches, sizeof *live->children);
-    if (!live->records || !live->samples || !live->children)
+    live->asked = cop_arena_calloc(live->arena, o->max_branches, sizeof *live->asked);
+    if (!live->records || !live->samples || !live->children || !live->asked)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the samples");
     for (uint32_t i = 0; i < o->max_branches; i++)
         COP_TRY(create_record(live, &live->records[i]));
@@ -166,6 +169,8 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
     live->driver.prompt_tokens = n_prompt;
     if (cop__live_forks(live) && o->dialect->context_text)
         COP_TRY(cop__live_retext_reset(live));
+    if (cop__live_has_program(live))
+        COP_TRY(cop__live_program_reset(live));
     COP_TRY(cop__live_shared_reset(live));
     live->n_records = live->n_ended = 0;
     live->generated = 0;
@@ -362,6 +367,7 @@ void cop__live_begin_sample(cop_live *live, uint32_t sample, cop_branch branch) 
     *record = (cop_live_record){.branch = branch,
                                 .parent = UINT32_MAX,
                                 .sample = sample,
+                                .origin = o->n_prompt,
                                 .end_heard = record->end_heard,
                                 .n_muted = record->n_muted,
                                 .max_ids = record->max_ids,

@@ -20,6 +20,7 @@
 #include "model/tokenizer.h"
 #include "reason/dialect.h"
 #include "reason/engine.h"
+#include "reason/message_program.h"
 #include "reason/prune.h"
 #include "reason/rules/rule.h"
 
@@ -99,6 +100,8 @@ typedef struct cop_live_options {
     /* Over whole samples where the dialect forks too: what a sample's paths say counts as said by
      * it (but for rules that read hidden states, which see its own thread alone). */
     bool rule_over_samples;
+    /* What makes the dialect's messages, where it says so; the caller's, and other drivers' too. */
+    cop_message_program *program;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;

@@ -465,6 +465,7 @@ static cop_status fork_children(cop_engine *engine, cop_branch parent_id, uint32
     cop_kv_seal(engine->kv, parent->node);
     parent->state = COP_BRANCH_WAITING;
     parent->beside = false;
+    parent->from_parent = false;
     parent->n_children = parent->n_children_live = 0;
     if (parent->n_fed > 0) { /* a child that begins anew is sampled from its row once more */
         const cop_fed_span *last = &parent->fed[parent->n_fed - 1];

@@ -169,6 +169,13 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch branch, const int32_t 
  * what it was fed since it began or was joined last (else ERR_UNSUPPORTED). */
 cop_status cop_engine_retract(cop_engine *engine, cop_branch branch, uint32_t n);
 
+/* Takes back what the branch holds from `position` on, for text that became another one: at any
+ * time when all that it was fed has run. What it held before its last join goes stretch by stretch,
+ * so that its next position may then be a smaller one, never before the branch's own begin. A
+ * branch at its begin that is fed nothing is sampled from its parent's last row. Only in views
+ * whose positions are their tokens. */
+cop_status cop_engine_rewind(cop_engine *engine, cop_branch branch, uint32_t position);
+
 /* Ends the branch's segment and opens n children on its view; the parent waits for them. Children
  * start at the parent's next position. A child that is fed nothing is sampled from the parent's
  * last row. An ancestor's block and its join are the driver's business: the engine calls `joined`

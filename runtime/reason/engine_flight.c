@@ -177,7 +177,7 @@ static cop_status give_sample(cop_engine *engine, const cop_flight *flight, cons
     cop__engine_count_seen(engine, result, siblings, give->seen,
                            engine->metrics->tokens_total - before);
     if (branch->serial == give->serial && branch->state == COP_BRANCH_LIVE &&
-        branch->n_pending == 0 && branch->flight == 0 && !branch->parked && !branch->from_parent)
+        branch->n_pending == 0 && !branch->from_parent && branch->flight == 0 && !branch->parked)
         return COP_FAIL(COP_ERR_INTERNAL, "a driver left a branch without a next token");
     return COP_OK;
 }

@@ -7,7 +7,7 @@
  * engine_share.c   blocks whose paths see each other while they decode
  * engine_step.c    one step: which tokens run, in which rows
  * engine_prefix.c  prompts through the prefix store
- * engine_retract.c tokens taken back before a fork
+ * engine_retract.c tokens taken back, before a fork or because the text became another one
  * engine_pressure.c what happens when the pool is full
  * engine_flight.c  steps that are queued, the samples that come back, running ahead
  * engine_count.c   what a step is worth: KV bytes from the views, the modelled split of decode time

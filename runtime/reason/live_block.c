@@ -40,7 +40,7 @@ bool cop__live_may_fork(const cop_live *live, const cop_engine *engine,
     bool again;
     return !live->spent && cop__live_find_records(live, record, items, &first, &again) &&
            headers_fit(live, record, items) &&
-           cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES);
+           (d->program || cop__live_fits(engine, record->branch, COP_LIVE_HEADER_BYTES));
 }
 
 void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record *parent,
@@ -58,6 +58,7 @@ void cop__live_begin_path(cop_live *live, uint32_t number, const cop_live_record
                              .had_ended = record->had_ended,
                              .end_heard = record->end_heard,
                              .n_muted = record->n_muted,
+                             .n_message = record->n_message,
                              .max_ids = record->max_ids,
                              .max_bytes = record->max_bytes,
                              .ids = record->ids,
@@ -118,6 +119,8 @@ cop_status cop__live_open_path(cop_live *live, cop_engine *engine, const cop_liv
     const cop_dialect *d = live->options.dialect;
     char header[COP_LIVE_HEADER_BYTES];
     size_t bytes;
+    if (d->program)
+        return cop__live_program_open(live, engine, record);
     const char *prompt = d->shared.n_workers ? d->shared.workers[index].begin : d->branch_prompt;
     COP_TRY(cop__live_header(live, parent, index, prompt, header, &bytes));
     COP_TRY(cop__live_encode(live, header, bytes, false));
@@ -165,6 +168,8 @@ cop_status cop__live_fork(cop_live *live, cop_engine *engine, cop_live_record *p
     take_records(live, parent, items);
     if (d->context_text && !d->shared.n_workers)
         COP_TRY(cop__live_retext_fork(live, engine, parent));
+    if (d->program)
+        COP_TRY(cop__live_program_fork(live, engine, parent));
     if (d->join == COP_JOIN_MESSAGE)
         COP_TRY(cop_engine_spawn(engine, parent->branch, items, live->children));
     else

@@ -9,6 +9,8 @@
  * live_shared.c  paths that see each other: workers, their steps, what they are joined to
  * live_retext.c  dialects whose every call encodes the whole text again
  * live_async.c   a parent that goes on beside its paths
+ * live_program.c dialects whose messages a program makes
+ * live_rewrite.c text that becomes another one
  * live_penalty.c a repetition penalty on what branches have said
  * live_pressure.c  what the driver does for a KV pool that is full
  */
@@ -122,8 +124,15 @@ typedef struct cop_live_record { /* one branch, kept after it ended */
     uint32_t kept_ids;       /* of a parent: what its KV holds, of ids (live_retext.c) */
     cop_live_pending pending;
     cop_live_async async;
-    bool dropped; /* cancelled, and its text with it */
-    bool counted; /* among its block's finished ones */
+    /* Where a program makes the messages: */
+    uint32_t origin;    /* the position of the first of its ids */
+    uint32_t n_message; /* ids that it begins with; they stay where they are when it begins anew */
+    size_t call_begin;  /* of the text that the running call says, */
+    uint32_t call_said; /* and what had been said before it */
+    uint32_t turn, attempt; /* as the program is told */
+    bool stopped;           /* a stop text ended the call */
+    bool dropped;           /* cancelled, and its text with it */
+    bool counted;           /* among its block's finished ones */
     /* A branch that began anew (live_pressure.c). Those below it wait for its block to be opened
      * once more: out of use until then. What was heard is not heard again. */
     bool withdrawn, had_ended, end_heard;
@@ -160,8 +169,12 @@ struct cop_live {
     uint32_t n_after_fork, n_join_cut, n_join_close;
     cop_join_policy policy; /* the caller's, else the dialect's */
     double quorum_ratio;
-    cop_buffer prompt_text; /* of a dialect whose calls encode the whole text again */
-    cop_token_ids again;    /* their ids */
+    cop_message_child *asked; /* [max_branches] scratch of a join's question */
+    const char *keep;         /* of the program's answer at the fork that is being taken */
+    size_t keep_bytes;
+    /* For programs, and of a dialect whose calls encode the whole text again: */
+    cop_buffer prompt_text;
+    cop_token_ids again;                      /* their ids */
     int32_t *others_ids, *own_ids, *tail_ids; /* of a shared dialect */
     uint32_t n_others, n_own, n_tail;
     cop_logit_bias *forbidden; /* what its workers may not say */
@@ -309,6 +322,42 @@ static inline bool cop__live_stitches(const cop_dialect *d) {
     return d->join == COP_JOIN_STITCH || d->join == COP_JOIN_SHARED ||
            (d->join == COP_JOIN_ASYNC && d->async.insert == COP_INSERT_STITCH);
 }
+/* live_program.c */
+bool cop__live_has_program(const cop_live *live);
+cop_status cop__live_program_create(const cop_live *live); /* checks that they go together */
+cop_status cop__live_program_reset(cop_live *live);
+cop_status cop__live_program_token(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                   int32_t token, bool end);
+/* The children's prompts, and what the parent keeps; then each is opened. */
+cop_status cop__live_program_fork(cop_live *live, cop_engine *engine, cop_live_record *parent);
+cop_status cop__live_program_open(cop_live *live, cop_engine *engine, cop_live_record *record);
+cop_status cop__live_program_joined(cop_live *live, cop_engine *engine, cop_live_record *parent);
+/* The branch began anew: so do its attempts. */
+void cop__live_program_restart(const cop_live *live, cop_engine *engine,
+                               const cop_live_record *record);
+
+/* live_rewrite.c */
+cop_status cop__live_rewrite_encode(cop_live *live, cop_message_text text, bool bos);
+/* Of the record's ids, how many its KV holds. */
+uint32_t cop__live_ids_fed(const cop_engine *engine, const cop_live_record *record);
+/* Whether `n` ids and `bytes` may stand where the record has its `ids` first ones, and something be
+ * said behind them. */
+bool cop__live_rewrite_fits(const cop_live *live, const cop_engine *engine,
+                            const cop_live_record *record, uint32_t ids, size_t n, size_t bytes);
+void cop__live_cut_ids(const cop_live *live, cop_live_record *record, uint32_t n);
+/* The text ends at `at`: of a token that this cuts, what is left is encoded anew. */
+cop_status cop__live_cut_text(cop_live *live, cop_live_record *record, size_t at);
+/* The record's text behind its first `base` ids is now the one in `scratch`; *same: ids that it had
+ * before. */
+cop_status cop__live_take_scratch(cop_live *live, cop_live_record *record, uint32_t base,
+                                  uint32_t *same);
+/* The branch goes on behind its ids, of which the first `same` are older than the others. */
+cop_status cop__live_go_on(cop_live *live, cop_engine *engine, cop_live_record *record,
+                           uint32_t same);
+/* The record goes on behind `text`, which stands behind its first `base` ids; *fits is false where
+ * there is no room for it, and nothing has changed. */
+cop_status cop__live_go_on_behind(cop_live *live, cop_engine *engine, cop_live_record *record,
+                                  uint32_t base, cop_message_text text, bool *fits);
 
 /* live_pressure.c */
 cop_status cop__live_shed(cop_driver *driver, cop_engine *engine, uint32_t problem, bool *shed);

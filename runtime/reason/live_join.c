@@ -220,6 +220,8 @@ cop_status cop__live_joined(cop_driver *driver, cop_engine *engine, cop_branch b
     bool fits;
     if (cop__live_is_async(live) && !cop__live_rule_waits(live, parent))
         return cop__live_async_joined(live, engine, parent);
+    if (cop__live_has_program(live))
+        return cop__live_program_joined(live, engine, parent);
     if (live->shared)
         return cop__live_workers_joined(live, engine, parent);
     COP_TRY(join_fits(live, engine, parent, &fits));

@@ -166,6 +166,7 @@ static cop_status restart_path(cop_live *live, cop_engine *engine, uint32_t numb
     if (cop__live_is_async(live))
         return cop__live_async_restart(live, engine, number);
     cop__live_begin_path(live, number, parent, index, record->block);
+    cop__live_program_restart(live, engine, record);
     return cop__live_open_path(live, engine, parent, index);
 }
 
@@ -185,6 +186,7 @@ bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch
         return restart_path(live, engine, number) == COP_OK;
     withdraw_sample(live, number);
     cop__live_begin_sample(live, number, branch);
+    cop__live_program_restart(live, engine, &live->records[number]);
     cop__live_expect(live, engine, &live->records[number], 0);
     return true;
 }

@@ -437,7 +437,9 @@ cop_status cop__live_token(cop_driver *driver, cop_engine *engine, cop_branch br
     record->logprob_sum += sampled->logprob;
     const cop_tokenizer *tokenizer = live->options.tokenizer;
     bool end = tokenizer && cop_tokenizer_is_end(tokenizer, sampled->token);
-    COP_TRY(take_token(live, engine, record, sampled, end));
+    COP_TRY(cop__live_has_program(live)
+                ? cop__live_program_token(live, engine, record, sampled->token, end)
+                : take_token(live, engine, record, sampled, end));
     /* A path's own end does not wait for the limit, which its sample may have reached with it. */
     if (sample->stop == COP_STOP_NONE && !counts_alone(live) &&
         cop__live_is_spent(live, engine, record, 0,

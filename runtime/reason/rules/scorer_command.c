@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "base/line_program.h"
-#include "base/memory.h"
+#include "config/json.h"
 
 struct cop_scorer_command {
     cop_line_program *program;
@@ -44,31 +44,6 @@ void cop_scorer_command_stop(cop_scorer_command *scorer) {
     cop_free(scorer);
 }
 
-/* A JSON string: quotes, backslashes and control characters escaped, bytes of 0x80 and more that
- * are no UTF-8 written as U+FFFD. */
-static cop_status append_text(cop_buffer *out, const char *text, size_t bytes) {
-    COP_TRY(cop_buffer_append(out, "\"", 1));
-    json_t *whole = json_stringn(text, bytes);
-    for (size_t i = 0; i < bytes; i++) {
-        uint8_t c = (uint8_t)text[i];
-        cop_status status = COP_OK;
-        if (c == '"' || c == '\\')
-            status = cop_buffer_printf(out, "\\%c", c);
-        else if (c < 0x20)
-            status = cop_buffer_printf(out, "\\u%04x", c);
-        else if (c >= 0x80 && !whole)
-            status = cop_buffer_append(out, "\xef\xbf\xbd", 3);
-        else
-            status = cop_buffer_append(out, &text[i], 1);
-        if (status != COP_OK) {
-            json_decref(whole);
-            return status;
-        }
-    }
-    json_decref(whole);
-    return cop_buffer_append(out, "\"", 1);
-}
-
 static cop_status parse(const cop_buffer *reply, double *score) {
     json_t *value =
         json_loadb(reply->bytes ? reply->data : "", reply->bytes, JSON_DECODE_ANY, NULL);
@@ -88,9 +63,9 @@ static cop_status ask(cop_scorer_command *s, const cop_scorer_question *q, doubl
     s->line.bytes = 0;
     COP_TRY(cop_buffer_printf(&s->line, "{\"branch\": %u, \"tokens\": %u, \"answer\": ", q->branch,
                               q->tokens));
-    COP_TRY(append_text(&s->line, q->answer, q->answer_bytes));
+    COP_TRY(cop_json_append_string(&s->line, q->answer, q->answer_bytes));
     COP_TRY(cop_buffer_printf(&s->line, ", \"text\": "));
-    COP_TRY(append_text(&s->line, q->text, q->text_bytes));
+    COP_TRY(cop_json_append_string(&s->line, q->text, q->text_bytes));
     COP_TRY(cop_buffer_append(&s->line, "}", 1));
     COP_TRY(cop_line_program_ask(s->program, s->line.data, s->line.bytes, &s->reply));
     return parse(&s->reply, score);
