@@ -23,6 +23,7 @@
  * Trees of a grid: job/tree_grid.h. finisher: "success" or "any"; losers: "drop" or "keep_partial".
  * kv_policy: fail, queue, recompute or prune-lowest (reason/engine.h). state: "cold", the store is
  * emptied before every repeat of a cell; "warm", a discarded pass of the same work fills it first.
+ * "samples" of a method: so many of each problem, over which its "rule" stands.
  * "rule" of samples or of a method, instead of "prune": a prune rule, or for a method whose dialect
  * never forks a controller (configs/rules/). "chat" of a method: its prompts in the model's format.
  * A dialect or a rule is a name, or a file when it holds a '/' or ends in .json. Paths are relative

@@ -8,7 +8,7 @@
 #include "job/bench_config.h"
 #include "reason/checker.h"
 
-enum { AT_ONCE_LIMIT = 256, PATHS_LIMIT = 4096, TOKENS_LIMIT = 1 << 20 };
+enum { AT_ONCE_LIMIT = 256, PATHS_LIMIT = 4096, SAMPLES_LIMIT = 1024, TOKENS_LIMIT = 1 << 20 };
 
 static cop_status read_at_once(const cop_json *object, cop_problems_job *out) {
     cop_json list;
@@ -128,15 +128,23 @@ static cop_status check_dialect(const cop_json *method, const cop_dialect *diale
 static cop_status read_rule(cop_bench_config *c, const char *path, const cop_json *method,
                             const cop_dialect *dialect, const cop_problems_job *job,
                             cop_problems_method *out) {
-    const bool forks = dialect->join != COP_JOIN_NONE;
+    const bool forks = dialect->join != COP_JOIN_NONE, samples = out->n_samples > 0;
     const uint32_t paths = job->max_paths ? job->max_paths : COP_PROBLEM_PATHS_DEFAULT;
-    const cop_job_rule_limits limits = {.max_branches = forks ? paths : 1,
+    const cop_job_rule_limits limits = {.max_branches = samples ? out->n_samples
+                                                        : forks ? paths
+                                                                : 1,
                                         .max_tokens =
                                             out->max_tokens ? out->max_tokens : job->max_tokens,
-                                        .runs_prompts = !forks};
+                                        .runs_prompts = !forks && !samples};
     COP_TRY(cop__bench_rule_read(c, path, method, &limits, &out->rule));
     if (out->rule)
         COP_TRY(cop_job_rule_runs_prompts(out->rule, &out->runs_prompts));
+    if (samples && !out->rule)
+        return cop_json_fail(method, "samples",
+                             "needs a \"rule\" that says which answer counts, such as "
+                             "\"self-consistency\"");
+    if (samples && (out->prune.window || out->prune.budget_tokens))
+        return cop_json_fail(method, "prune", "goes with one sample: let the \"rule\" prune");
     if (!out->rule || !forks)
         return COP_OK;
     if (dialect->program)
@@ -146,7 +154,7 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
                              dialect->name);
     cop_job_rule rule = {0};
     cop_status status = cop_job_rule_open(out->rule, &limits, &rule);
-    if (status == COP_OK && cop_rule_may_open(rule.rule) < limits.max_branches)
+    if (status == COP_OK && !samples && cop_rule_may_open(rule.rule) < limits.max_branches)
         status = cop_json_fail(method, "rule",
                                "%s counts whole samples, and the paths of dialect %s are opened by "
                                "the model: use it for \"samples\"",
@@ -158,7 +166,7 @@ static cop_status read_rule(cop_bench_config *c, const char *path, const cop_jso
 static cop_status read_method(cop_bench_config *c, const char *path, const cop_json *method,
                               const cop_problems_job *job, cop_problems_method *out) {
     COP_TRY(COP_JSON_ONLY(method, "name", "dialect", "ask_paths", "max_blocks", "max_tokens",
-                          "prune", "join_policy", "rule", "chat", "program"));
+                          "prune", "join_policy", "rule", "chat", "program", "samples"));
     COP_TRY(cop_json_text(method, "name", COP_JSON_REQUIRED, &out->name));
     COP_TRY(cop__bench_keep_text(c, out->name, &out->name));
     COP_TRY(cop_json_u32(method, "ask_paths", 0, PATHS_LIMIT, COP_JSON_OPTIONAL, &out->ask_paths));
@@ -171,6 +179,7 @@ static cop_status read_method(cop_bench_config *c, const char *path, const cop_j
     COP_TRY(cop_json_text(method, "program", COP_JSON_OPTIONAL, &out->program));
     if (out->program)
         COP_TRY(cop__bench_keep_text(c, out->program, &out->program));
+    COP_TRY(cop_json_u32(method, "samples", 2, SAMPLES_LIMIT, COP_JSON_OPTIONAL, &out->n_samples));
     cop_dialect_file *file = NULL;
     COP_TRY(read_dialect(c, path, method, out, &file));
     cop_status status = check_dialect(method, cop_dialect_of(file), out);

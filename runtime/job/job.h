@@ -167,8 +167,9 @@ typedef struct cop_problems_method {
      * whose problem is the dialect's prompt; a preset or a file (job_rule.h); NULL: none. */
     const char *rule;
     const char *program; /* makes the dialect's messages (message_program.h); NULL: none */
-    bool runs_prompts; /* the rule is a controller: max_tokens is of one call */
-    bool chat;         /* prompts are wrapped in the model's chat format, those of calls too */
+    uint32_t n_samples;  /* of each problem, over which the rule stands; 0: one */
+    bool runs_prompts;   /* the rule is a controller: max_tokens is of one call */
+    bool chat;           /* prompts are wrapped in the model's chat format, those of calls too */
 } cop_problems_method;
 
 enum { COP_AT_ONCE_MAX = 16, COP_PROBLEM_PATHS_DEFAULT = 64 };

@@ -112,6 +112,10 @@ static cop_status add_own_problem(void *context, const json_t *line, uint64_t nu
     if (!id.text || !entry.prompt.text)
         return COP_FAIL(COP_ERR_FORMAT, "\"id\" or \"prompt\" is missing");
     entry.id = id.text;
+    /* Lines of one problem's samples follow each other. */
+    if (json_integer_value(json_object_get(line, "sample")) > 0 && own->count > 0 &&
+        strcmp(own->list[own->count - 1].id, entry.id) == 0)
+        return COP_OK;
     COP_TRY(cop_checker_accepts(cop_grader_checker(own->run->grader), entry.prompt, entry.answer));
     COP_TRY(cop_grow(&own->list, &own->capacity, own->count + 1, sizeof *own->list));
     own->list[own->count++] = entry;
@@ -263,7 +267,7 @@ static cop_status add_prediction(void *context, const json_t *line, uint64_t num
     COP_TRY(read_number(line, "device_s", &one.device_s));
     COP_TRY(read_claim(reader->run, line, &one));
     if (reader->cell)
-        read_cell_times(reader, (uint32_t)number - 1, &one);
+        read_cell_times(reader, one.problem, &one);
     COP_TRY(cop_grow(&method->list, &method->capacity, (size_t)method->count + 1, sizeof one));
     method->list[method->count++] = one;
     return COP_OK;

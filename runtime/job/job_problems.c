@@ -70,6 +70,8 @@ static json_t *identity_of(const problems_run *run, uint32_t m, uint32_t at_once
     json_object_set_new(work, "rules", rules);
     if (method->rule)
         json_object_set(work, "rule", run->rules[m]);
+    if (method->n_samples)
+        json_object_set_new(work, "samples", json_integer(method->n_samples));
     if (method->chat)
         json_object_set_new(work, "chat", json_true());
     return cop__job_identity(run->job, "problems", problem, method->name, work);

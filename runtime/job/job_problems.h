@@ -2,10 +2,11 @@
  *
  * A cell is one method at one number of problems at once. job_problems.c walks the cells,
  * job_problems_prompts.c encodes the prompts, job_problems_cell.c runs one,
- * job_problems_calls.c what is other under a controller, job_problems_record.c makes its line and
- * its answers, job_problems_reasoning.c what of it is the papers' measures. All that a run keeps of
- * a problem is a cop__problem_outcome and the ids that it said, in arrays made before the run:
- * nothing is allocated while it runs.
+ * job_problems_calls.c what is other under a controller, job_problems_samples.c what is where
+ * several samples are drawn, job_problems_record.c makes its line and its answers,
+ * job_problems_reasoning.c what of it is the papers' measures. All that a run keeps of a problem is
+ * a cop__problem_outcome and the ids that it said, in arrays made before the run: nothing is
+ * allocated while it runs.
  */
 #pragma once
 
@@ -40,6 +41,7 @@ typedef struct cop__problem_outcome {
     uint64_t seen_sum;         /* of what each of them attended to */
     uint64_t hash;             /* of its ids and its paths' */
     uint32_t forks, paths, cancelled;
+    uint32_t n_samples; /* that ran, where several are drawn */
     bool well_formed, claimed;
     double lowest_confidence;
     bool traced, marked; /* whether the figures below are there */
@@ -51,6 +53,16 @@ typedef struct cop__problem_outcome {
     size_t text_bytes, answer_at, answer_bytes; /* in its text, which is that of its ids, */
     size_t first_byte;                          /* or under a controller the cell's from here on */
 } cop__problem_outcome;
+
+/* One of several samples of a problem. */
+typedef struct cop__problem_sample {
+    cop_grade grade;
+    cop_stop stop;
+    uint32_t n_ids, generated;
+    size_t first_id; /* in the cell's ids */
+    size_t text_bytes, answer_at, answer_bytes;
+    bool claimed;
+} cop__problem_sample;
 
 typedef struct cop__problem_cell {
     cop_job *job;
@@ -65,14 +77,17 @@ typedef struct cop__problem_cell {
     uint32_t done, total; /* cells, for progress */
     /* of its run */
     cop__problem_outcome *outcomes; /* [set->count] */
+    cop__problem_sample *samples;   /* [set->count][n_samples] of a method that draws several */
     int32_t *ids;                   /* of all problems, in the order in which they ended */
     size_t n_ids, max_ids;
-    cop_buffer texts;    /* of all problems under a controller, which answers in text */
-    uint32_t n_failed;   /* problems that their controller could not go on with, */
-    char failed[256];    /* and why, of the first */
-    uint32_t positions;  /* that the engine had */
-    double threshold;    /* -INFINITY: none was set */
-    cop_rule_stats rule; /* of its method's rule, all problems together */
+    cop_buffer texts; /* of all problems whose answer is no text of a branch: a controller's, or
+                         that of a rule over several samples */
+    cop_buffer scratch[3]; /* texts of samples that are held against each other */
+    uint32_t n_failed;     /* problems that their controller could not go on with, */
+    char failed[256];      /* and why, of the first */
+    uint32_t positions;    /* that the engine had */
+    double threshold;      /* -INFINITY: none was set */
+    cop_rule_stats rule;   /* of its method's rule, all problems together */
     cop_metrics metrics;
 } cop__problem_cell;
 
@@ -101,6 +116,26 @@ cop_status cop__problem_calls_try(const cop__problem_cell *cell, cop_rule *rule)
 /* Keeps the answer's text, and the message where the rule could not go on. */
 cop_status cop__problem_calls_keep(cop__problem_cell *cell, const cop_controller *controller,
                                    const cop_live_sample *sample);
+
+/* Under a method that draws several samples of each problem. */
+uint32_t cop__problem_n_samples(const cop__problem_cell *cell); /* 1 where it does not */
+/* What the checker finds in a text, for rules that count answers. */
+cop_live_claim cop__problem_claim;
+/* Keeps the samples that a run of the problem drew, `wave` of them from number `first` on. */
+cop_status cop__problem_samples_keep(cop__problem_cell *cell, uint32_t problem,
+                                     const cop_live *live, uint32_t first, uint32_t wave,
+                                     const cop_problem_result *result);
+/* All have run that the rule lets run: its answer is the problem's. */
+cop_status cop__problem_samples_finish(cop__problem_cell *cell, uint32_t problem, cop_rule *rule);
+/* How many of them are right, on average and at least once; new object. */
+json_t *cop__problem_samples_record(const cop__problem_cell *cell);
+/* The text of one of them. */
+cop_status cop__problem_samples_text(const cop__problem_cell *cell,
+                                     const cop__problem_sample *sample, const char *id,
+                                     cop_buffer *out);
+/* What a sample, or a path, claims: what its dialect marks, or, where that marks nothing, what the
+ * checker finds in the text of one that ended by itself. */
+cop_answer_text cop__problem_claim_of(const cop__problem_cell *cell, const cop_live_sample *sample);
 
 /* Runs every problem of the set once, and keeps its outcome. */
 cop_status cop__problem_cell_run(cop__problem_cell *cell);

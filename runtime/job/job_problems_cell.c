@@ -37,17 +37,26 @@ uint32_t cop__problem_max_paths(const cop__problem_cell *cell) {
     return cell->what->max_paths ? cell->what->max_paths : COP_PROBLEM_PATHS_DEFAULT;
 }
 
-/* Tokens that one problem's branches hold together, each computed once. */
-static uint64_t tokens_of(const cop__problem_cell *cell) {
+/* Tokens that the branches of one sample of a problem hold together, each computed once. */
+static uint64_t tokens_of_sample(const cop__problem_cell *cell) {
     uint64_t paths = cop__problem_max_paths(cell);
     uint64_t calls = cop_dialect_calls(cell->prompts->dialect);
     return (uint64_t)cell->prompts->longest_prompt + calls * cop__problem_max_tokens(cell) +
            paths * (cell->prompts->longest_spawn + HEADER_TOKENS);
 }
 
+/* The same of all its samples, which share the prompt. */
+static uint64_t tokens_of(const cop__problem_cell *cell) {
+    const uint64_t prompt = cell->prompts->longest_prompt;
+    return prompt + cop__problem_n_samples(cell) * (tokens_of_sample(cell) - prompt);
+}
+
 cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out) {
-    const uint32_t paths = cop__problem_max_paths(cell);
-    const cop_job_rule_limits limits = {.max_branches = paths ? paths : 1,
+    const uint32_t paths = cop__problem_max_paths(cell), samples = cop__problem_n_samples(cell);
+    const cop_job_rule_limits limits = {.max_branches = samples > 1 ? samples
+                                                        : paths     ? paths
+                                                                    : 1,
+                                        .checker = samples > 1 ? cell->checker : NULL,
                                         .max_tokens = cop__problem_max_tokens(cell),
                                         .model = cell->job->model,
                                         .runs_prompts = cell->method->runs_prompts};
@@ -59,10 +68,13 @@ static cop_status add_rule_size(const cop__problem_cell *cell, cop_job_size *siz
         return COP_OK;
     cop_job_rule rule = {0};
     const uint64_t said = (uint64_t)cop_dialect_calls(cell->prompts->dialect) *
-                          cop__problem_max_tokens(cell) * cell->at_once;
+                          cop__problem_max_tokens(cell) * cell->at_once *
+                          cop__problem_n_samples(cell);
+    const uint32_t branches =
+        cell->at_once * cop__problem_n_samples(cell) * (cop__problem_max_paths(cell) + 1);
     const cop_status status = cop__problem_rule_open(cell, &rule);
     if (status == COP_OK)
-        cop_job_rule_size(&rule, cell->at_once * (cop__problem_max_paths(cell) + 1), said, size);
+        cop_job_rule_size(&rule, branches, said, size);
     cop_job_rule_close(&rule);
     return status;
 }
@@ -79,10 +91,11 @@ static cop_status size_of_calls(cop__problem_cell *cell, cop_job_size *out) {
 
 static cop_status size_of_paths(cop__problem_cell *cell, cop_job_size *out) {
     const cop_dialect *dialect = cell->prompts->dialect;
-    uint64_t paths = cop__problem_max_paths(cell), tokens = tokens_of(cell);
+    uint64_t samples = cop__problem_n_samples(cell), tokens = tokens_of(cell);
+    uint64_t paths = samples * (cop__problem_max_paths(cell) + 1) - 1;
     uint64_t prompt_rows = (uint64_t)cell->at_once * cell->prompts->longest_prompt;
     uint64_t branches = cell->at_once * (paths + 2) + CALIBRATION_BRANCHES;
-    uint64_t positions = tokens;
+    uint64_t positions = tokens_of_sample(cell);
     uint32_t context = cop_model_shape_of(cell->job->model)->context;
     /* A problem that reaches the end of the context stops there, so no more than that is needed. */
     if (positions > context && !cell->job->options.allow_extrapolation)
@@ -125,8 +138,9 @@ typedef struct place { /* one of the problems that run at the same time */
     cop_controller *controller; /* instead, under a controller */
     cop_live_tracer *tracer;
     cop_job_rule rule; /* its own, begun anew with each problem; rule.rule is NULL: none */
-    uint32_t problem;  /* the one that runs there */
-    bool has_bos;      /* its prompt begins with one */
+    uint32_t problem;  /* the one that runs there, */
+    uint32_t first_sample, wave; /* and of its samples, where several are drawn */
+    bool has_bos;                /* its prompt begins with one */
 } place;
 
 typedef struct problem_queue {
@@ -134,7 +148,8 @@ typedef struct problem_queue {
     cop__problem_cell *cell;
     place *places; /* [at_once] */
     uint32_t *idle, n_idle;
-    uint32_t next, end; /* problems still to begin */
+    uint32_t *again, n_again; /* places whose problem goes on with further samples */
+    uint32_t next, end;       /* problems still to begin */
     uint32_t n_ended;
     cop_message_program *program; /* or NULL */
     uint8_t *marks;               /* [max_ids] of the sample that was read last */
@@ -163,14 +178,36 @@ static cop_live_path path_of(const place *at, uint32_t i) {
                           : cop_live_path_read(at->live, i);
 }
 
+/* How many samples of its problem may run there now. */
+static uint32_t next_wave(const problem_queue *queue, const place *at) {
+    const uint32_t left = cop__problem_n_samples(queue->cell) - at->first_sample;
+    const uint32_t may = at->rule.rule ? cop_rule_may_open(at->rule.rule) : left;
+    return may < left ? may : left;
+}
+
+/* The place whose problem runs next: one that goes on, or the next problem's. */
+static place *next_place(problem_queue *queue) {
+    if (queue->status != COP_OK)
+        return NULL;
+    if (queue->n_again > 0)
+        return &queue->places[queue->again[--queue->n_again]];
+    if (queue->next == queue->end)
+        return NULL;
+    place *at = &queue->places[queue->idle[--queue->n_idle]];
+    at->problem = queue->next++;
+    at->first_sample = 0;
+    if (at->rule.rule && !at->controller)
+        cop_rule_reset(at->rule.rule);
+    return at;
+}
+
 static cop_driver *next_problem(cop_problem_queue *self) {
     problem_queue *queue = (problem_queue *)self;
-    if (queue->next == queue->end || queue->status != COP_OK)
-        return NULL;
     const cop__problem_prompts *prompts = queue->cell->prompts;
-    uint32_t i = queue->next++;
-    place *at = &queue->places[queue->idle[--queue->n_idle]];
-    at->problem = i;
+    place *at = next_place(queue);
+    if (!at)
+        return NULL;
+    const uint32_t i = at->problem;
     uint32_t n_prompt = length_at(prompts->prompt_end, i);
     uint32_t n_spawn = length_at(prompts->spawn_end, i);
     const int32_t *spawn = n_spawn ? prompts->spawns.data + prompts->spawn_end[i] - n_spawn : NULL;
@@ -185,8 +222,10 @@ static cop_driver *next_problem(cop_problem_queue *self) {
             cop_controller_reset(at->controller, prompts->inputs.data + from, end[i] - from, key);
         return queue->status == COP_OK ? driver_of(at) : NULL;
     }
-    if (at->rule.rule)
-        cop_rule_reset(at->rule.rule);
+    if (cop__problem_n_samples(queue->cell) > 1) {
+        at->wave = next_wave(queue, at);
+        cop_live_wave(at->live, at->first_sample, at->wave);
+    }
     queue->status = cop_live_reset(at->live, prompt, n_prompt, spawn, n_spawn, key);
     return queue->status == COP_OK ? driver_of(at) : NULL;
 }
@@ -214,9 +253,8 @@ static uint64_t hash_outputs(const place *at, const cop_live_sample *sample) {
     return hash;
 }
 
-/* What the sample claims: what its dialect marks, or, where that marks nothing, what the checker
- * finds in the text of a sample that ended by itself. */
-static cop_answer_text claim_of(const cop__problem_cell *cell, const cop_live_sample *sample) {
+cop_answer_text cop__problem_claim_of(const cop__problem_cell *cell,
+                                      const cop_live_sample *sample) {
     const cop_dialect *dialect = cell->prompts->dialect;
     bool by_checker = dialect->answer_after.bytes == 0 && cop_checker_has_mark(cell->checker);
     if (!by_checker)
@@ -250,8 +288,8 @@ static cop_status take_down(problem_queue *queue, const place *at,
     if (sample.n_ids > cell->max_ids - cell->n_ids)
         return COP_FAIL(COP_ERR_NO_ROOM, "problem %s: the outputs are longer than %zu tokens",
                         problem->id, cell->max_ids);
-    cop_answer_text claimed =
-        at->controller ? cop__problem_calls_claim(cell, &sample) : claim_of(cell, &sample);
+    cop_answer_text claimed = at->controller ? cop__problem_calls_claim(cell, &sample)
+                                             : cop__problem_claim_of(cell, &sample);
     if (claimed.text &&
         (claimed.text < sample.text || claimed.text + claimed.bytes > sample.text + sample.bytes))
         return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its answer is no part of its text",
@@ -290,6 +328,20 @@ static cop_status take_down(problem_queue *queue, const place *at,
     return COP_OK;
 }
 
+/* *goes_on: the problem has further samples to run. */
+static cop_status take_down_samples(problem_queue *queue, place *at,
+                                    const cop_problem_result *result, bool *goes_on) {
+    COP_TRY(cop__problem_samples_keep(queue->cell, at->problem, at->live, at->first_sample,
+                                      at->wave, result));
+    at->first_sample += at->wave;
+    *goes_on = next_wave(queue, at) > 0;
+    if (*goes_on)
+        return COP_OK;
+    const cop_rule_stats stats = cop_rule_stats_of(at->rule.rule);
+    cop_job_rule_add(&queue->cell->rule, &stats);
+    return cop__problem_samples_finish(queue->cell, at->problem, at->rule.rule);
+}
+
 static void problem_ended(cop_problem_queue *self, cop_driver *driver,
                           const cop_problem_result *result) {
     problem_queue *queue = (problem_queue *)self;
@@ -297,8 +349,15 @@ static void problem_ended(cop_problem_queue *self, cop_driver *driver,
     uint32_t at = 0;
     while (driver_of(&queue->places[at]) != driver)
         at++;
-    if (queue->status == COP_OK)
+    bool goes_on = false;
+    if (queue->status == COP_OK && cop__problem_n_samples(cell) > 1)
+        queue->status = take_down_samples(queue, &queue->places[at], result, &goes_on);
+    else if (queue->status == COP_OK)
         queue->status = take_down(queue, &queue->places[at], result);
+    if (goes_on) {
+        queue->again[queue->n_again++] = at;
+        return;
+    }
     queue->idle[queue->n_idle++] = at;
     uint32_t done = ++queue->n_ended, count = cell->set->count;
     if (!cell->what->progress || done % (count < 100 ? 1 : count / 100))
@@ -321,9 +380,11 @@ static cop_live_options live_options(const cop__problem_cell *cell,
                               .n_prompt = (uint32_t)prompts->prompt_end[0],
                               .spawn = prompts->spawns.data,
                               .n_spawn = (uint32_t)prompts->spawn_end[0],
-                              .n_samples = 1,
+                              .n_samples = cop__problem_n_samples(cell),
+                              .rule_over_samples = cop__problem_n_samples(cell) > 1,
                               .max_tokens = cop__problem_max_tokens(cell),
-                              .max_branches = 1 + cop__problem_max_paths(cell),
+                              .max_branches =
+                                  cop__problem_n_samples(cell) * (1 + cop__problem_max_paths(cell)),
                               .temperature = what->temperature,
                               .top_p = what->top_p,
                               .min_p = what->min_p,
@@ -349,6 +410,14 @@ static cop_status make_place(const cop__problem_cell *cell, cop_live_options *op
     options->listener = cop_live_tracer_hear;
     options->listener_context = at->tracer;
     options->rule = at->rule.rule;
+    if (cop__problem_n_samples(cell) == 1)
+        return cop_live_create(options, &at->live);
+    options->listener = NULL; /* what is measured of a trace is one sample's */
+    options->claim = cop__problem_claim;
+    options->claim_context = (void *)cell;
+    options->wave = cop_rule_may_open(at->rule.rule);
+    if (options->wave > options->n_samples)
+        options->wave = options->n_samples;
     return cop_live_create(options, &at->live);
 }
 
@@ -356,8 +425,9 @@ static cop_status make_places(problem_queue *queue, const cop_prune_options *pru
     const cop__problem_cell *cell = queue->cell;
     queue->places = cop_calloc(cell->at_once, sizeof *queue->places);
     queue->idle = cop_calloc(cell->at_once, sizeof *queue->idle);
+    queue->again = cop_calloc(cell->at_once, sizeof *queue->again);
     queue->marks = cop_calloc(cell->max_ids, 1);
-    if (!queue->places || !queue->idle || !queue->marks)
+    if (!queue->places || !queue->idle || !queue->again || !queue->marks)
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u problems at once", cell->at_once);
     cop_live_options options = live_options(cell, prune);
     if (cell->method->program)
@@ -384,6 +454,7 @@ static void release_places(problem_queue *queue) {
     cop_free(queue->marks);
     cop_free(queue->places);
     cop_free(queue->idle);
+    cop_free(queue->again);
 }
 
 /* Problems first .. end - 1 in one run of the engine; its metrics are added. */
@@ -445,13 +516,20 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
     uint32_t count = cell->set->count;
     /* Every problem's output, with what its paths were given and told in reply. */
     cell->max_ids = count * 2 * tokens_of(cell) + HEADER_TOKENS;
-    if (cell->method->runs_prompts) /* answers may be longer, but seldom are */
+    if (cell->method->runs_prompts ||
+        cop__problem_n_samples(cell) > 1) /* answers may be longer, but seldom are */
         COP_TRY(cop_grow(&cell->texts.data, &cell->texts.capacity,
                          4 * (size_t)count * cop__problem_max_tokens(cell), 1));
     cell->outcomes = cop_calloc(count, sizeof *cell->outcomes);
+    const uint32_t samples = cop__problem_n_samples(cell);
+    for (int i = 0; i < 3 && samples > 1; i++)
+        COP_TRY(cop_grow(&cell->scratch[i].data, &cell->scratch[i].capacity,
+                         16 * (size_t)tokens_of_sample(cell), 1));
+    if (samples > 1)
+        cell->samples = cop_calloc((size_t)count * samples, sizeof *cell->samples);
     cell->ids = cop_calloc(cell->max_ids, sizeof *cell->ids);
     cell->threshold = -INFINITY;
-    if (!cell->outcomes || !cell->ids)
+    if (!cell->outcomes || !cell->ids || (samples > 1 && !cell->samples))
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the outputs of %u problems", count);
     cop_engine *engine = NULL;
     cop_status status = open_engine(cell, &engine);
@@ -472,6 +550,9 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
 
 void cop__problem_cell_release(cop__problem_cell *cell) {
     cop_free(cell->outcomes);
+    cop_free(cell->samples);
     cop_free(cell->ids);
     cop_buffer_release(&cell->texts);
+    for (int i = 0; i < 3; i++)
+        cop_buffer_release(&cell->scratch[i]);
 }

@@ -48,7 +48,9 @@ typedef enum reasoning_figure {
         FIGURES,
 } reasoning_figure;
 
-static const char no_trace[] = "no token was generated, or more happened than was kept";
+static const char no_trace[] =
+    "no token was generated, more happened than was kept, or there are several "
+    "samples";
 static const char no_marks[] = "the dialect marks no paths in one text";
 
 static const struct {

@@ -228,6 +228,8 @@ json_t *cop__problem_record(const cop__problem_cell *cell,
     if (!failed && cell->method->runs_prompts)
         failed = json_object_set_new(json_object_get(record, "rule"), "calls_at_once",
                                      json_integer(cop__problem_calls_at_once(cell)));
+    if (!failed && cell->samples)
+        failed = json_object_set_new(record, "samples", cop__problem_samples_record(cell));
     json_decref(figures);
     if (!failed)
         return record;
@@ -253,23 +255,49 @@ static json_t *text_or_null(cop_answer_text text) {
     return text.text ? json_stringn(text.text, text.bytes) : json_null();
 }
 
-/* An end token is an id of a sample, but no text. */
 static cop_status text_of(const cop__problem_cell *cell, uint32_t i, cop_buffer *out) {
     const cop__problem_outcome *o = &cell->outcomes[i];
-    const cop_tokenizer *tokenizer = cop_model_tokenizer(cell->job->model);
+    const cop__problem_sample sample = {
+        .n_ids = o->n_ids, .first_id = o->first_id, .text_bytes = o->text_bytes};
     out->bytes = 0;
-    if (cell->method->runs_prompts)
+    if (cell->method->runs_prompts || cell->samples)
         return cop_buffer_append(out, cell->texts.data + o->first_byte, o->text_bytes);
-    for (uint32_t k = 0; k < o->n_ids; k++) {
-        int32_t id = cell->ids[o->first_id + k];
-        if (k + 1 == o->n_ids && cop_tokenizer_is_end(tokenizer, id))
-            break;
-        cop_text bytes = cop_tokenizer_bytes(tokenizer, id);
-        COP_TRY(cop_buffer_append(out, bytes.data, bytes.bytes));
+    return cop__problem_samples_text(cell, &sample, cell->set->list[i].id, out);
+}
+
+static cop_status put_line(json_t *line, const char *id, cop_buffer *out) {
+    char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    json_decref(line);
+    if (!dumped)
+        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the answer to problem %s", id);
+    cop_status status = cop_buffer_append(out, dumped, strlen(dumped));
+    free(dumped);
+    return status == COP_OK ? cop_buffer_append(out, "\n", 1) : status;
+}
+
+/* One line a sample; what the rule made of all of them stands in each. */
+static cop_status write_samples(const cop__problem_cell *cell, uint32_t i, cop_buffer *text,
+                                cop_buffer *out) {
+    const cop_problem_entry *problem = &cell->set->list[i];
+    const cop__problem_outcome *o = &cell->outcomes[i];
+    const cop__problem_sample *list = cell->samples + (size_t)i * cop__problem_n_samples(cell);
+    for (uint32_t k = 0; k < o->n_samples; k++) {
+        const cop__problem_sample *s = &list[k];
+        COP_TRY(cop__problem_samples_text(cell, s, problem->id, text));
+        const char *bytes = text->data ? text->data : "";
+        const char *chosen = cell->texts.data ? cell->texts.data + o->first_byte : "";
+        json_t *answer =
+            s->claimed ? clean_text(bytes + s->answer_at, s->answer_bytes) : json_null();
+        COP_TRY(put_line(
+            json_pack("{s:s, s:i, s:o, s:o, s:o, s:s, s:s, s:i, s:o, s:s, s:o}", "id", problem->id,
+                      "sample", (int)k, "prompt", text_or_null(problem->prompt), "reference",
+                      text_or_null(problem->answer), "answer", answer, "grade",
+                      cop_grade_name(s->grade), "stop", cop_stop_name(s->stop), "tokens",
+                      (int)s->generated, "rule_answer",
+                      o->claimed ? clean_text(chosen, o->answer_bytes) : json_null(), "rule_grade",
+                      cop_grade_name(o->grade), "text", clean_text(bytes, text->bytes)),
+            problem->id, out));
     }
-    if (out->bytes != o->text_bytes)
-        return COP_FAIL(COP_ERR_INTERNAL, "problem %s: its ids are %zu bytes of text, not %zu",
-                        cell->set->list[i].id, out->bytes, o->text_bytes);
     return COP_OK;
 }
 
@@ -286,20 +314,15 @@ static cop_status write_answer(const cop__problem_cell *cell, uint32_t i, cop_bu
         "grade", cop_grade_name(o->grade), "stop", cop_stop_name(o->stop), "longest",
         (json_int_t)o->longest, "tokens", (json_int_t)o->tokens, "forks", (int)o->forks, "paths",
         (int)o->paths, "well_formed", (int)o->well_formed, "text", clean_text(bytes, text->bytes));
-    char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL;
-    json_decref(line);
-    if (!dumped)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for the answer to problem %s", problem->id);
-    cop_status status = cop_buffer_append(out, dumped, strlen(dumped));
-    free(dumped);
-    return status == COP_OK ? cop_buffer_append(out, "\n", 1) : status;
+    return put_line(line, problem->id, out);
 }
 
 cop_status cop__problem_answers(const cop__problem_cell *cell, cop_buffer *out) {
     cop_buffer text = {0};
     cop_status status = COP_OK;
     for (uint32_t i = 0; i < cell->set->count && status == COP_OK; i++)
-        status = write_answer(cell, i, &text, out);
+        status =
+            cell->samples ? write_samples(cell, i, &text, out) : write_answer(cell, i, &text, out);
     cop_buffer_release(&text);
     return status;
 }

@@ -41,6 +41,11 @@ static cop_status check_needs(const char *name, const cop_rule *rule, const cop_
     return status == COP_OK ? COP_OK : cop_status_prefix(status, "rule %s, its probe", name);
 }
 
+static bool same_by_checker(void *context, const char *a, size_t a_bytes, const char *b,
+                            size_t b_bytes) {
+    return cop_checker_same(context, (cop_answer_text){a, a_bytes}, (cop_answer_text){b, b_bytes});
+}
+
 cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits,
                              cop_job_rule *out) {
     char root[COP_PATH_BYTES];
@@ -57,7 +62,9 @@ cop_status cop_job_rule_open(const char *name, const cop_job_rule_limits *limits
             cop_rule_config_name(out->config));
     const cop_rule_limits of_rule = {.max_branches =
                                          runs_prompts ? COP_CONTROLLER_CALLS : limits->max_branches,
-                                     .max_tokens = limits->max_tokens};
+                                     .max_tokens = limits->max_tokens,
+                                     .same = limits->checker ? same_by_checker : NULL,
+                                     .same_context = (void *)limits->checker};
     const cop_model *model = limits->model;
     const cop_rule_context context = {.hidden = model ? cop_model_shape_of(model)->hidden : 0};
     COP_TRY(cop_rule_config_create(out->config, &of_rule, &context, &out->rule));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "job/job.h"
+#include "reason/checker.h"
 #include "reason/rules/rule_config.h"
 
 typedef struct cop_job_rule {
@@ -18,6 +19,7 @@ typedef struct cop_job_rule_limits {
     uint32_t max_branches, max_tokens; /* of one problem; of one branch */
     const cop_model *model;            /* NULL: not known yet, any will do */
     bool runs_prompts;                 /* a controller may come: it gets a driver of its own */
+    const cop_checker *checker;        /* says when two answers are the same; NULL: their text */
 } cop_job_rule_limits;
 
 /* Refuses what is unknown, contradictory for these limits, or not to be had in live decoding.

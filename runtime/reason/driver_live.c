@@ -179,6 +179,11 @@ cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prom
     return cop__live_rule_reset(live);
 }
 
+void cop_live_wave(cop_live *live, uint32_t first_sample, uint32_t n_samples) {
+    live->options.first_sample = first_sample;
+    live->options.n_samples = n_samples;
+}
+
 static const cop_driver live_ops;
 
 cop_status cop_live_create(const cop_live_options *options, cop_live **out) {
@@ -190,6 +195,8 @@ cop_status cop_live_create(const cop_live_options *options, cop_live **out) {
     live->driver = live_ops;
     live->options = *options;
     cop_status status = create_parts(live);
+    if (options->wave)
+        cop_live_wave(live, options->first_sample, options->wave);
     if (status == COP_OK)
         status = cop_live_reset(live, options->prompt, options->n_prompt, options->spawn,
                                 options->n_spawn, options->problem_key);

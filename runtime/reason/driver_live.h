@@ -75,6 +75,9 @@ typedef struct cop_live_event {
 
 typedef void cop_live_listener(void *context, const cop_live_event *event);
 
+typedef bool cop_live_claim(void *context, const char *text, size_t bytes, const char **answer,
+                            size_t *answer_bytes);
+
 typedef struct cop_live_options {
     const cop_dialect *dialect;     /* NULL: sequential */
     const cop_tokenizer *tokenizer; /* NULL (random models): no text, no tags, no end token */
@@ -84,8 +87,9 @@ typedef struct cop_live_options {
     uint32_t n_spawn;
     uint64_t problem_key;
     uint32_t n_samples, first_sample; /* samples first_sample .. + n_samples - 1 of the problem */
-    uint32_t max_tokens;              /* of one sample, counted as the dialect's budget says: the
-                                         generated tokens of its branches together */
+    uint32_t wave;         /* of these, those that the first run draws (cop_live_wave); 0: all */
+    uint32_t max_tokens;   /* of one sample, counted as the dialect's budget says: the
+                              generated tokens of its branches together */
     uint32_t max_branches; /* records of one problem: samples and paths, ended ones included */
     float temperature, top_p, min_p;
     uint32_t top_k;
@@ -102,6 +106,10 @@ typedef struct cop_live_options {
     bool rule_over_samples;
     /* What makes the dialect's messages, where it says so; the caller's, and other drivers' too. */
     cop_message_program *program;
+    /* What a sample's or path's text claims, for its rule: a part of the text. NULL: what the
+     * dialect marks, else its last box. */
+    cop_live_claim *claim;
+    void *claim_context;
     const cop_script *script;
     uint32_t n_script;
     cop_live_listener *listener;
@@ -118,6 +126,10 @@ cop_driver *cop_live_driver(cop_live *live);
  * caller's until the next reset. */
 cop_status cop_live_reset(cop_live *live, const int32_t *prompt, uint32_t n_prompt,
                           const int32_t *spawn, uint32_t n_spawn, uint64_t problem_key);
+
+/* Before a reset: the next run draws samples first .. first + n - 1 of its problem; n is at most
+ * what create was told. */
+void cop_live_wave(cop_live *live, uint32_t first_sample, uint32_t n_samples);
 
 typedef struct cop_live_sample { /* one sample, flattened: every path's text in order at its join */
     const int32_t *ids;

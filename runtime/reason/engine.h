@@ -139,7 +139,8 @@ typedef struct cop_problem_result {
 
 typedef struct cop_problem_queue cop_problem_queue;
 struct cop_problem_queue {
-    cop_driver *(*next)(cop_problem_queue *queue); /* NULL: there is no further one */
+    /* NULL: there is none; asked once more whenever a problem has ended, as `ended` was told. */
+    cop_driver *(*next)(cop_problem_queue *queue);
     void (*ended)(cop_problem_queue *queue, cop_driver *driver, const cop_problem_result *result);
 };
 

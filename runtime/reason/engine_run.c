@@ -43,6 +43,7 @@ static cop_status refill(cop_engine *engine, cop_problem_queue *queue, uint32_t 
             problem->driver = NULL;
             if (queue->ended)
                 queue->ended(queue, driver, &problem->result);
+            *more = true; /* what has ended may go on */
         }
         if (!problem->driver && *more)
             take_next(engine, queue, place, more);

@@ -74,12 +74,19 @@ bool cop__live_rule_waits(const cop_live *live, const cop_live_record *record) {
 
 /* ---- what the text claims ---- */
 
-/* The dialect's answer, else what stands in the last box, else nothing. */
+/* What the caller finds in it; or the dialect's answer, else what stands in the last box, else
+ * nothing. */
 static void claim(const cop_live *live, const cop_live_record *record, const char **answer,
                   size_t *bytes) {
     static const char box[] = "\\boxed{";
     *answer = "";
     *bytes = 0;
+    if (live->options.claim) {
+        if (!live->options.claim(live->options.claim_context, record->text, record->bytes, answer,
+                                 bytes))
+            *bytes = 0;
+        return;
+    }
     if (record->n_path == 0) {
         cop_live_sample sample = cop_live_sample_read(live, record->sample);
         if (sample.answer) {

@@ -262,6 +262,10 @@ uint32_t cop_rule_victim(cop_rule *rule) {
     return branch;
 }
 
+bool cop_rule_chooses(const cop_rule *rule) {
+    return rule->ops->chooses ? rule->ops->chooses(rule) : rule->ops->answer != NULL;
+}
+
 bool cop_rule_answer(cop_rule *rule, const char **text, size_t *bytes) {
     return rule->ops->answer && rule->ops->answer(rule, text, bytes);
 }

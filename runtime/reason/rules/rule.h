@@ -174,6 +174,8 @@ cop_status cop_rule_decide(cop_rule *rule, uint64_t now_ns, const cop_decision *
  * where it has no opinion or nothing runs. */
 uint32_t cop_rule_victim(cop_rule *rule);
 
+/* Whether it says which answer counts; one that only prunes does not. */
+bool cop_rule_chooses(const cop_rule *rule);
 /* The problem's answer so far: false when there is none. Borrowed until the next call. */
 bool cop_rule_answer(cop_rule *rule, const char **text, size_t *bytes);
 /* A branch's score: group confidence, STEP's mean; NaN when it has none. */

@@ -39,6 +39,7 @@ typedef struct cop__rule_ops {
     uint32_t (*victim)(const cop_rule *rule);
     uint32_t (*may_open)(const cop_rule *rule);
     bool (*answer)(cop_rule *rule, const char **text, size_t *bytes);
+    bool (*chooses)(const cop_rule *rule); /* NULL: where there is an `answer` */
     double (*score)(const cop_rule *rule, uint32_t branch);
     void (*left)(cop_rule *rule, uint32_t branch); /* pruned: by itself, a victim or a stop */
     void (*partial)(cop_rule *rule, uint32_t branch, const char *text, size_t bytes);

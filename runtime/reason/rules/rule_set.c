@@ -144,6 +144,14 @@ static uint32_t set_may_open(const cop_rule *rule) {
     return least;
 }
 
+static bool set_chooses(const cop_rule *rule) {
+    const set *s = (const set *)rule;
+    for (uint32_t i = 0; i < s->n; i++)
+        if (cop_rule_chooses(s->rules[i]))
+            return true;
+    return false;
+}
+
 static bool set_answer(cop_rule *rule, const char **text, size_t *bytes) {
     set *s = (set *)rule;
     for (uint32_t i = 0; i < s->n; i++) {
@@ -185,6 +193,7 @@ static const cop__rule_ops set_ops = {.name = "set",
                                       .decide = set_decide,
                                       .victim = set_victim,
                                       .may_open = set_may_open,
+                                      .chooses = set_chooses,
                                       .answer = set_answer,
                                       .score = set_score,
                                       .left = set_left,
