@@ -342,6 +342,75 @@ static void test_shared_paths_of_a_dialect_with_tags(void) {
     live_world_close(&w);
 }
 
+/* A path's own tokens say nothing of how long its view is: where the paths together reach the last
+ * position, the sample ends there, and the run does not fail. */
+static void test_paths_together_reach_the_last_position(void) {
+    for (uint32_t positions = 600; positions < 606; positions++) {
+        world w = live_world_open("multiverse", 64, positions);
+        cop_dialect_close(w.dialect);
+        w.dialect = multiverse_shared();
+        cop_script script[] = {live_world_say(&w, "", GOAL)};
+        cop_metrics m;
+        cop_live *live = run(&w, script, 1, (cop_live_options){.max_tokens = 2000}, &m);
+        CHECK_EQ(cop_live_sample_read(live, 0).forks, 1);
+        CHECK_EQ(cop_live_sample_read(live, 0).stop, COP_STOP_LENGTH);
+        CHECK(m.view_tokens_longest <= positions && m.view_tokens_longest + 40 > positions);
+        cop_live_destroy(live);
+        live_world_close(&w);
+    }
+}
+
+/* ---- small pools ---- */
+
+static void use_pool(world *w, uint32_t pages, cop_pressure pressure) {
+    cop_engine_destroy(w->engine);
+    const cop_engine_options options = {.arith = COP_ARITH_F32,
+                                        .n_threads = 1,
+                                        .page_tokens = 16,
+                                        .n_pages = pages,
+                                        .max_segments = 600,
+                                        .max_branches = 64,
+                                        .max_positions = 4096,
+                                        .pressure = pressure,
+                                        .seed = 1};
+    CHECK_OK(cop_engine_create(w->model, &options, &w->engine));
+}
+
+/* A sample that has joined its workers does not begin anew by itself: it would do so without them.
+ */
+static void test_samples_of_workers_in_small_pools(void) {
+    world w = open_workers("hogwild");
+    cop_dialect d = live_world_dialect(&w);
+    d.context_text = false;
+    d.shared.finish_tokens = 0;                        /* as long a last part as each worker's, */
+    d.shared.others_header = d.shared.own_header = ""; /* and no headers that leave it room */
+    cop_live_options options = {.dialect = &d, .max_tokens = 60, .temperature = 1, .n_samples = 3};
+    cop_metrics m;
+    cop_live *all = run(&w, NULL, 0, options, &m);
+    uint32_t whole = 0;
+    for (uint32_t pages = 30; pages <= m.kv_pages_peak; pages++) {
+        cop_metrics small;
+        use_pool(&w, pages, COP_PRESSURE_RECOMPUTE);
+        cop_live *live = live_world_create(&w, &options);
+        cop_driver *driver = cop_live_driver(live);
+        const cop_status status = cop_engine_run(w.engine, &driver, 1, &small);
+        CHECK_EQ(small.kv_pages_leaked, 0);
+        if (status != COP_OK)
+            CHECK_EQ(status, COP_ERR_NO_PAGES);
+        for (uint32_t i = 0; i < 3 && status == COP_OK; i++) {
+            const cop_live_sample a = cop_live_sample_read(all, i),
+                                  b = cop_live_sample_read(live, i);
+            CHECK_EQ(a.n_ids, b.n_ids);
+            CHECK(memcmp(a.ids, b.ids, a.n_ids * sizeof *a.ids) == 0);
+        }
+        whole += status == COP_OK;
+        cop_live_destroy(live);
+    }
+    CHECK(whole > 2);
+    cop_live_destroy(all);
+    live_world_close(&w);
+}
+
 /* ---- what cannot be meant ---- */
 
 static void test_contradictions_are_named(void) {
@@ -366,6 +435,8 @@ static void test_contradictions_are_named(void) {
         {"\"workers\": [{\"begin\": \"A:\", \"step_begin\": \"A{n}:\"}]", "\"workers\": []",
          "workers"},
         {"\"begin\": \"A:\"", "\"begin\": \"\"", "begin"},
+        {"\"begin\": \"A:\"", "\"begin\": \"{item}\"", "{item}"},
+        {"A{n}:", "{item}{n}:", "{item}"},
         {"\"step_token\": \";\", \"step_end\": \";$\"", "\"finished\": \"x\"", "finished"},
         {"\"join\": \"shared\"", "\"join\": \"stitch\"", "shared"},
         {"\"shared\": {", "\"shared\": {\"headers\": 1, ", "headers"},
@@ -390,6 +461,8 @@ int main(void) {
     RUN(test_a_worker_ends);
     RUN(test_samples_are_apart);
     RUN(test_shared_paths_of_a_dialect_with_tags);
+    RUN(test_paths_together_reach_the_last_position);
+    RUN(test_samples_of_workers_in_small_pools);
     RUN(test_contradictions_are_named);
     return check_report();
 }

@@ -20,6 +20,8 @@ static cop_status load_workers(const cop_json *object, cop_shared_rules *s) {
         COP_TRY(cop__dialect_text(&worker, "begin", &s->workers[i].begin));
         s->workers[i].step_begin = "";
         COP_TRY(cop__dialect_text(&worker, "step_begin", &s->workers[i].step_begin));
+        if (strstr(s->workers[i].begin, "{item}") || strstr(s->workers[i].step_begin, "{item}"))
+            return cop_json_fail(&list, NULL, "has \"{item}\": workers have no items; use {n}");
     }
     s->n_workers = (uint32_t)n;
     return COP_OK;

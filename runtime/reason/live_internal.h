@@ -271,6 +271,10 @@ cop_status cop__live_shared_create(cop_live *live);
 cop_status cop__live_shared_reset(cop_live *live);
 void cop__live_shared_destroy(cop_live *live);
 bool cop__live_is_worker(const cop_live *live, const cop_live_record *record);
+/* cop__live_fits, for one that the others of its block see: what they may be fed in this step, and
+ * what closes them all, stands in its view. */
+bool cop__live_path_fits(const cop_live *live, const cop_engine *engine,
+                         const cop_live_record *record, uint32_t tokens);
 /* The block of workers, with the prompt's end. */
 cop_status cop__live_shared_begin(cop_live *live, cop_engine *engine, cop_live_record *sample);
 /* Right after a fork, where the dialect's paths see each other. */

@@ -4,7 +4,7 @@
  * A branch that begins anew says what it said before, so its records, and those of the blocks that
  * it opens once more, are the ones it had: paths keep their numbers, and a listener, who has heard
  * it all, hears only what is new. Not so under a rule, which cannot forget what it was told, nor
- * where a penalty hangs on what the answer's other branches have done. */
+ * where a penalty hangs on what the answer's other branches have done, nor a sample of workers. */
 #include <string.h>
 
 #include "reason/live_internal.h"
@@ -174,8 +174,10 @@ bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch
     cop_live *live = (cop_live *)driver;
     const uint32_t number = cop_engine_branch(engine, branch).data;
     bool never = live->rule || (cop__live_penalises(live) && live->options.dialect->penalty_shared);
-    if (ask || never)
-        return !never;
+    /* A sample whose workers were joined would have to open them again where it stands. */
+    const bool joined = live->shared && number != UINT32_MAX;
+    if (ask || never || joined)
+        return !never && !joined;
     if (number == UINT32_MAX) { /* the root */
         for (uint32_t i = 0; i < live->options.n_samples; i++)
             withdraw_sample(live, i);

@@ -92,6 +92,17 @@ bool cop__live_is_worker(const cop_live *live, const cop_live_record *record) {
     return live->shared && record->n_path > 0;
 }
 
+bool cop__live_path_fits(const cop_live *live, const cop_engine *engine,
+                         const cop_live_record *record, uint32_t tokens) {
+    if (!cop__live_forks(live) || live->options.dialect->join != COP_JOIN_SHARED ||
+        record->n_path == 0)
+        return cop__live_fits(engine, record->branch, tokens);
+    const cop_live_record *parent = &live->records[record->parent];
+    const uint64_t more = (uint64_t)parent->n_children * (tokens + live->n_close);
+    return cop_engine_share_view_tokens(engine, parent->branch) + more <=
+           cop_engine_max_positions(engine);
+}
+
 cop_status cop__live_share(cop_live *live, cop_engine *engine, const cop_live_record *parent) {
     const cop_shared_headers headers = {live->others_ids, live->own_ids, live->n_others,
                                         live->n_own};

@@ -263,8 +263,7 @@ static cop_status act(cop_live *live, cop_engine *engine, cop_live_record *recor
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_LIMIT);
     if (token->action == COP_ACT_STRAY)
         return cop__live_finish_sample(live, engine, record->sample, COP_STOP_PATH);
-    bool full =
-        cop_engine_branch(engine, record->branch).next_position >= cop_engine_max_positions(engine);
+    bool full = !cop__live_path_fits(live, engine, record, 1);
     bool room = has_room(record), alone = record->n_path > 0 && counts_alone(live);
     bool spent = cop__live_is_spent(live, engine, record, record->n_ids - first, d ? d->margin : 0);
     bool over = full || !room || (spent && !path_end);
@@ -294,7 +293,7 @@ static cop_status take_pending(cop_live *live, cop_engine *engine, cop_live_reco
                                int32_t token, bool end, bool *taken) {
     cop_live_pending *pending = &record->pending;
     uint32_t first = record->n_ids, items = pending->items;
-    bool fits = cop__live_fits(engine, record->branch, 1);
+    bool fits = cop__live_path_fits(live, engine, record, 1);
     *taken = true;
     if (pending->action == COP_ACT_FORK && !cop__live_may_fork(live, engine, record, items)) {
         pending->action = COP_ACT_NONE;
