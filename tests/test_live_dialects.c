@@ -325,9 +325,9 @@ static void test_npr(void) {
     CHECK_EQ(o.sample.ill_formed_tags, 0);
     /* schedule_batch.py:725-741: no plan, six, or none in a guideline of this turn end the request,
      */
-    static const char *const ends[] = {"<guideline></guideline>",
-                                       "<guideline><plan>1:</plan><plan>2:</plan><plan>3:</plan>"
-                                       "<plan>4:</plan><plan>5:</plan><plan>6:</plan></guideline>",
+    static const char six[] = "<guideline><plan>1:</plan><plan>2:</plan><plan>3:</plan>"
+                              "<plan>4:</plan><plan>5:</plan><plan>6:</plan></guideline>";
+    static const char *const ends[] = {"<guideline></guideline>", six,
                                        "<plan>1: a</plan></guideline>", "so</step>"};
     for (int i = 0; i < 4; i++) {
         char text[256];

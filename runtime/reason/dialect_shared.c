@@ -126,6 +126,10 @@ cop_status cop__dialect_check_shared(const cop_json *root, const cop_dialect *d)
         return cop_json_fail(root, "budget.charge", "\"each_branch\" is for \"shared.workers\"");
     if (d->join != COP_JOIN_SHARED)
         return COP_OK;
+    if (d->charge == COP_CHARGE_POSITION)
+        return cop_json_fail(root, "budget.charge",
+                             "must not be \"critical_path_position\" for \"shared\": a path's "
+                             "position hangs on what the others say");
     if (d->nested)
         return cop_json_fail(root, "nested",
                              "must not be true for \"shared\": a path that others see while it "

@@ -232,6 +232,9 @@ void cop__engine_event(cop_engine *engine, cop_event_kind kind, cop_branch branc
 /* engine_share.c */
 /* What the branch's rows see in the step being built. */
 cop_node cop__engine_view(const cop_branch_record *branch);
+/* Runs for what shared blocks that were joined still have to run, and for headers: of a problem all
+ * together or nothing, and nothing else of it then. */
+cop_status cop__engine_share_drain(cop_engine *engine, uint32_t *room);
 /* Runs for all that the paths of shared blocks were fed, each block's together or not at all. */
 cop_status cop__engine_share_rows(cop_engine *engine, uint32_t *room);
 void cop__engine_share_release(cop_engine *engine); /* the step's views */

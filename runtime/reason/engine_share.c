@@ -194,16 +194,54 @@ cop_status cop__engine_share_stitch(cop_engine *engine, cop_branch_record *paren
     return COP_OK;
 }
 
+static uint64_t pending_of_joined(const cop_engine *engine, uint32_t problem) {
+    uint64_t pending = 0;
+    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
+        const cop_branch_record *b = &engine->branches[id];
+        if (b->shared && b->state == COP_BRANCH_ZOMBIE && b->problem == problem)
+            pending += b->n_pending;
+    }
+    return pending;
+}
+
+static cop_status too_many_rows(const cop_engine *engine, uint64_t pending) {
+    return COP_FAIL(COP_ERR_NO_ROOM,
+                    "%llu tokens of branches that see each other must run in one step, which has "
+                    "%u rows: raise max_rows",
+                    (unsigned long long)pending, engine->options.max_rows);
+}
+
+cop_status cop__engine_share_drain(cop_engine *engine, uint32_t *room) {
+    if (engine->n_zombies == 0)
+        return COP_OK;
+    for (uint32_t p = 0; p < engine->n_problems; p++) {
+        const uint64_t pending = pending_of_joined(engine, p);
+        if (pending > engine->options.max_rows)
+            return too_many_rows(engine, pending);
+        if (pending == 0)
+            continue;
+        if (engine->problems[p].blocked || pending > *room) {
+            engine->problems[p].blocked = true;
+            continue;
+        }
+        *room -= (uint32_t)pending;
+        for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE;
+             id = engine->branches[id].newer) {
+            const cop_branch_record *b = &engine->branches[id];
+            if (b->shared && b->state == COP_BRANCH_ZOMBIE && b->problem == p && b->n_pending > 0)
+                engine->runs[engine->n_runs++] = (cop_run){id, b->n_pending};
+        }
+    }
+    return COP_OK;
+}
+
 static cop_status block_rows(cop_engine *engine, const cop_branch_record *parent, uint32_t *room) {
     uint64_t pending = 0;
     for (cop_branch id = parent->first_child; id != COP_BRANCH_NONE;
          id = engine->branches[id].next_sibling)
         pending += engine->branches[id].n_pending;
     if (pending > engine->options.max_rows)
-        return COP_FAIL(COP_ERR_NO_ROOM,
-                        "%llu tokens of branches that see each other must run in one step, which "
-                        "has %u rows: raise max_rows",
-                        (unsigned long long)pending, engine->options.max_rows);
+        return too_many_rows(engine, pending);
     if (pending > *room) {
         engine->problems[parent->problem].blocked = true;
         return COP_OK;

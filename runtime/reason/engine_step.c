@@ -41,8 +41,9 @@ static void run_again(cop_branch_record *parent) {
 
 /* Paths of a shared block are chosen together (engine_share.c). */
 static bool in_shared_block(const cop_engine *engine, const cop_branch_record *branch) {
-    return branch->state != COP_BRANCH_ZOMBIE && branch->parent != COP_BRANCH_NONE &&
-           engine->branches[branch->parent].shares;
+    if (branch->state == COP_BRANCH_ZOMBIE)
+        return branch->shared;
+    return branch->parent != COP_BRANCH_NONE && engine->branches[branch->parent].shares;
 }
 
 /* One pass over the branches, oldest first: drains go into the runs at once, as long as there is
@@ -212,6 +213,7 @@ cop_status cop__engine_build_rows(cop_engine *engine) {
     engine->n_rows = engine->n_runs = 0;
     engine->floats = false;
     uint32_t n_candidates = sort_out(engine, &room);
+    COP_TRY(cop__engine_share_drain(engine, &room));
     COP_TRY(cop__engine_share_rows(engine, &room));
     COP_TRY(pick_decodes(engine, n_candidates, &room));
     pick_prefills(engine, n_candidates, &room);
