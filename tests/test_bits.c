@@ -140,18 +140,26 @@ static void test_bits_depend_on_the_view_alone_in_other_families(void) {
     check_views(COP_FAMILY_QWEN3, trees);
 }
 
+/* ASan makes the portable set's call of fmaf for each output minutes long; test_products and
+ * test_cpu_ops run that set's code under it. */
+#ifdef __SANITIZE_ADDRESS__
+enum { FIRST_SET = COP_ISA_AVX2 };
+#else
+enum { FIRST_SET = COP_ISA_PORTABLE };
+#endif
+
 static void check_instruction_sets(cop_model_family family, uint32_t n) {
     static const char *const names[] = {"portable", "avx2", "avx512"};
     cop_model *model;
     CHECK_OK(cop_model_open_random(shapes[family], &model));
     for (int a = 0; a < COP_ARITH_COUNT; a++) {
-        for (int i = 0; i < 3; i++) {
+        for (int i = FIRST_SET; i < 3; i++) {
             if (!cop_isa_available((cop_isa)i)) {
                 printf("  this machine cannot run %s\n", names[i]);
                 continue;
             }
             variant v = {names[i], 1, 1, 16, 0, 0, names[i]};
-            run_variant(model, (cop_arith)a, &v, 0, n, i == 0);
+            run_variant(model, (cop_arith)a, &v, 0, n, i == FIRST_SET);
         }
     }
     cop_model_close(model);

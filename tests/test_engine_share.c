@@ -364,8 +364,9 @@ static void test_shared_blocks_agree_with_a_dense_model(void) {
         cop_model *model = NULL;
         CHECK_OK(cop_model_open_random(models[m], &model));
         const uint32_t vocab = cop_model_shape_of(model)->vocab;
-        cop_engine *engine = open_engine(
-            model, (cop_engine_options){.chunk_tokens = m ? 64 : 0, .page_tokens = 16u << m});
+        cop_engine *engine = open_engine(model, (cop_engine_options){.chunk_tokens = m ? 64 : 0,
+                                                                     .page_tokens = 16u << m,
+                                                                     .max_rows = m == 2 ? 40 : 0});
         for (uint32_t i = 0; i < check_effort(12, 3); i++) {
             cop_metrics metrics;
             world_run(w, engine, 100 * m + i, vocab, 0, &metrics);
