@@ -198,6 +198,10 @@ cop_node_info cop_kv_node(const cop_kv *kv, cop_node node) {
     };
 }
 
+uint32_t cop_kv_own_tokens(const cop_kv *kv, cop_node node) {
+    return cop__node_tokens(kv, node);
+}
+
 uint32_t cop_kv_view_tokens(const cop_kv *kv, cop_node node) {
     return kv->nodes[node].view_tokens + cop__node_tokens(kv, node);
 }

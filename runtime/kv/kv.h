@@ -101,6 +101,7 @@ typedef struct cop_node_info {
     bool sealed;
 } cop_node_info;
 cop_node_info cop_kv_node(const cop_kv *kv, cop_node node);
+uint32_t cop_kv_own_tokens(const cop_kv *kv, cop_node node);  /* those of its segment */
 uint32_t cop_kv_view_tokens(const cop_kv *kv, cop_node node); /* the node's own tokens included */
 
 const cop_segment *cop_kv_segments(const cop_kv *kv); /* [max_segments] */

@@ -329,8 +329,7 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
     if (n == 0)
         return COP_OK;
     if (branch->reserved && n == 1 && feed == COP_FEED_DECODE && ids[0] == branch->expected) {
-        uint32_t own = cop_kv_node(engine->kv, branch->node).segment;
-        confirm_ahead(branch, ids, cop_kv_segments(engine->kv)[own].tokens - 1);
+        confirm_ahead(branch, ids, cop_kv_own_tokens(engine->kv, branch->node) - 1);
         return COP_OK;
     }
     cop__engine_take_back(engine, branch);
@@ -354,8 +353,7 @@ cop_status cop_engine_feed(cop_engine *engine, cop_branch id, const int32_t *ids
         (branch->parent == COP_BRANCH_NONE || branch->spawned) &&
         cop_kv_view_tokens(engine->kv, branch->node) == 0)
         COP_TRY(cop__engine_prefix_take(engine, branch, &ids, &n));
-    uint32_t segment = cop_kv_node(engine->kv, branch->node).segment;
-    uint32_t offset = cop_kv_segments(engine->kv)[segment].tokens;
+    const uint32_t offset = cop_kv_own_tokens(engine->kv, branch->node);
     bool parked;
     cop_status status = cop__engine_take_pages(engine, id, n, &parked);
     if (status == COP_ERR_NO_PAGES)

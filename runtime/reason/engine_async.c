@@ -70,10 +70,6 @@ static cop_status go_on_under(cop_engine *engine, cop_branch id, cop_node view, 
     return COP_OK;
 }
 
-static bool is_empty(const cop_engine *engine, cop_node node) {
-    return cop_kv_segments(engine->kv)[cop_kv_node(engine->kv, node).segment].tokens == 0;
-}
-
 static cop_status fork_beside(cop_engine *engine, cop_branch id, uint32_t gap, cop_branch *out) {
     cop_branch_record *parent = &engine->branches[id];
     COP_TRY(check_parent(parent));
@@ -86,7 +82,8 @@ static cop_status fork_beside(cop_engine *engine, cop_branch id, uint32_t gap, c
     COP_TRY(cop__engine_unpark(engine, id));
     cop__engine_leave_plan(engine, parent);
     cop_node view = parent->node;
-    if (is_empty(engine, view)) { /* it has gone on already, and said nothing since */
+    if (cop_kv_own_tokens(engine->kv, view) ==
+        0) { /* it has gone on already, and said nothing since */
         COP_TRY(add_child(engine, id, cop_kv_node(engine->kv, view).parent, false, out));
     } else {
         cop_kv_seal(engine->kv, view);
@@ -174,8 +171,9 @@ static cop_status join_stitched(cop_engine *engine, cop_branch id, const cop_joi
     COP_TRY(cop__engine_unpark(engine, id));
     cop__engine_leave_plan(engine, parent);
     cop_kv_seal(engine->kv, parent->node);
-    cop_node view = is_empty(engine, parent->node) ? cop_kv_node(engine->kv, parent->node).parent
-                                                   : parent->node;
+    cop_node view = parent->node;
+    if (cop_kv_own_tokens(engine->kv, view) == 0)
+        view = cop_kv_node(engine->kv, view).parent;
     uint32_t position = parent->next_position;
     cop_kv_retain(engine->kv, view);
     cop_status status = stitch(engine, join, &view, &position);

@@ -113,6 +113,7 @@ typedef struct cop_problem { /* a place for one problem at a time */
     cop_driver *driver;
     cop_branch root;
     bool ended, blocked, admitted, begun_before;
+    uint64_t share_pending; /* of this step: tokens of shared blocks that were joined already */
     cop_problem_result result;
 } cop_problem;
 
@@ -176,6 +177,7 @@ struct cop_engine {
     cop_branch *fillers;         /* in order of their blocks */
     uint32_t n_fillers, max_fillers;
     uint32_t n_zombies, n_parked;
+    uint32_t n_shares; /* open blocks whose paths see each other */
     uint32_t next_serial;
 
     cop_problem *problems;

@@ -107,8 +107,7 @@ cop_status cop_engine_join_stitch(cop_engine *engine, cop_branch parent, bool eq
 /* The view without pieces at its end that hold no token: a root that only opens blocks would stand
  * on one more of them after each. */
 static cop_node without_empty(const cop_engine *engine, cop_node view) {
-    while (view != cop_kv_root(engine->kv) &&
-           cop_kv_segments(engine->kv)[cop_kv_node(engine->kv, view).segment].tokens == 0)
+    while (view != cop_kv_root(engine->kv) && cop_kv_own_tokens(engine->kv, view) == 0)
         view = cop_kv_node(engine->kv, view).parent;
     return view;
 }

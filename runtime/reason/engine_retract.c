@@ -12,8 +12,7 @@ cop_status cop_engine_retract(cop_engine *engine, cop_branch id, uint32_t n) {
         return COP_OK;
     cop__engine_take_back(engine, branch);
     COP_TRY(cop__engine_unpark(engine, id));
-    uint32_t own = cop_kv_node(engine->kv, branch->node).segment;
-    uint32_t tokens = cop_kv_segments(engine->kv)[own].tokens;
+    const uint32_t tokens = cop_kv_own_tokens(engine->kv, branch->node);
     if (branch->n_pending > 0 || n > tokens)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
                         "%u tokens cannot be taken back: the branch has %u of its own, %u of them "

@@ -65,6 +65,7 @@ cop_status cop_engine_share(cop_engine *engine, cop_branch parent_id,
                         "branches that see each other need; use backend cpu",
                         engine->ops->name);
     parent->shares = true;
+    engine->n_shares++;
     parent->share_begin =
         (int32_t)parent->next_position - (int32_t)cop_kv_view_tokens(engine->kv, parent->node);
     parent->share_base = parent->node;
@@ -133,7 +134,7 @@ uint32_t cop_engine_share_view_tokens(const cop_engine *engine, cop_branch paren
          id = engine->branches[id].next_sibling) {
         const cop_node node = engine->branches[id].node;
         if (node != COP_NODE_NONE)
-            tokens += cop_kv_segments(engine->kv)[cop_kv_node(engine->kv, node).segment].tokens;
+            tokens += cop_kv_own_tokens(engine->kv, node);
     }
     return tokens < UINT32_MAX ? (uint32_t)tokens : UINT32_MAX;
 }
@@ -142,6 +143,7 @@ void cop__engine_share_end(cop_engine *engine, cop_branch_record *parent) {
     if (!parent->shares)
         return;
     parent->shares = false;
+    engine->n_shares--;
     cop_kv_release(engine->kv, parent->share_base);
     cop_kv_release(engine->kv, parent->share_others);
     cop_kv_release(engine->kv, parent->share_own);
@@ -194,16 +196,6 @@ cop_status cop__engine_share_stitch(cop_engine *engine, cop_branch_record *paren
     return COP_OK;
 }
 
-static uint64_t pending_of_joined(const cop_engine *engine, uint32_t problem) {
-    uint64_t pending = 0;
-    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
-        const cop_branch_record *b = &engine->branches[id];
-        if (b->shared && b->state == COP_BRANCH_ZOMBIE && b->problem == problem)
-            pending += b->n_pending;
-    }
-    return pending;
-}
-
 static cop_status too_many_rows(const cop_engine *engine, uint64_t pending) {
     return COP_FAIL(COP_ERR_NO_ROOM,
                     "%llu tokens of branches that see each other must run in one step, which has "
@@ -212,25 +204,25 @@ static cop_status too_many_rows(const cop_engine *engine, uint64_t pending) {
 }
 
 cop_status cop__engine_share_drain(cop_engine *engine, uint32_t *room) {
-    if (engine->n_zombies == 0)
-        return COP_OK;
+    bool any = false;
     for (uint32_t p = 0; p < engine->n_problems; p++) {
-        const uint64_t pending = pending_of_joined(engine, p);
-        if (pending > engine->options.max_rows)
-            return too_many_rows(engine, pending);
-        if (pending == 0)
+        cop_problem *problem = &engine->problems[p];
+        if (problem->share_pending > engine->options.max_rows)
+            return too_many_rows(engine, problem->share_pending);
+        if (problem->share_pending == 0)
             continue;
-        if (engine->problems[p].blocked || pending > *room) {
-            engine->problems[p].blocked = true;
+        problem->blocked = problem->blocked || problem->share_pending > *room;
+        if (problem->blocked)
             continue;
-        }
-        *room -= (uint32_t)pending;
-        for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE;
-             id = engine->branches[id].newer) {
-            const cop_branch_record *b = &engine->branches[id];
-            if (b->shared && b->state == COP_BRANCH_ZOMBIE && b->problem == p && b->n_pending > 0)
-                engine->runs[engine->n_runs++] = (cop_run){id, b->n_pending};
-        }
+        *room -= (uint32_t)problem->share_pending;
+        any = true;
+    }
+    for (cop_branch id = any ? engine->oldest : COP_BRANCH_NONE; id != COP_BRANCH_NONE;
+         id = engine->branches[id].newer) {
+        const cop_branch_record *b = &engine->branches[id];
+        if (b->shared && b->state == COP_BRANCH_ZOMBIE && b->n_pending > 0 &&
+            !engine->problems[b->problem].blocked)
+            engine->runs[engine->n_runs++] = (cop_run){id, b->n_pending};
     }
     return COP_OK;
 }
@@ -258,8 +250,11 @@ static cop_status block_rows(cop_engine *engine, const cop_branch_record *parent
 }
 
 cop_status cop__engine_share_rows(cop_engine *engine, uint32_t *room) {
-    for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
+    uint32_t left = engine->n_shares;
+    for (cop_branch id = engine->oldest; left > 0 && id != COP_BRANCH_NONE;
+         id = engine->branches[id].newer) {
         const cop_branch_record *parent = &engine->branches[id];
+        left -= parent->shares;
         if (parent->shares && parent->state == COP_BRANCH_WAITING &&
             !engine->problems[parent->problem].blocked)
             COP_TRY(block_rows(engine, parent, room));

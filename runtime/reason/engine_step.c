@@ -54,8 +54,10 @@ static bool in_shared_block(const cop_engine *engine, const cop_branch_record *b
  * do not all fit into this step runs nothing else in it. */
 static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
     uint32_t n = 0;
-    for (uint32_t p = 0; p < engine->n_problems; p++)
+    for (uint32_t p = 0; p < engine->n_problems; p++) {
         engine->problems[p].blocked = false;
+        engine->problems[p].share_pending = 0;
+    }
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         cop_branch_record *branch = &engine->branches[id];
         branch->last_row = COP_ROW_NONE;
@@ -66,9 +68,13 @@ static uint32_t sort_out(cop_engine *engine, uint32_t *room) {
     cop__engine_prefix_drain(engine, room);
     for (cop_branch id = engine->oldest; id != COP_BRANCH_NONE; id = engine->branches[id].newer) {
         const cop_branch_record *branch = &engine->branches[id];
-        if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE ||
-            in_shared_block(engine, branch))
+        if (branch->n_pending == 0 || branch->problem == COP_PROBLEM_NONE)
             continue;
+        if (in_shared_block(engine, branch)) {
+            if (branch->state == COP_BRANCH_ZOMBIE)
+                engine->problems[branch->problem].share_pending += branch->n_pending;
+            continue;
+        }
         if (branch->state == COP_BRANCH_LIVE) {
             if (branch->row == COP_ROW_NONE || !decodes(branch))
                 engine->candidates[n++] = id;
@@ -127,8 +133,7 @@ static uint64_t pages_above(const cop_engine *engine, cop_node node, cop_node un
     uint64_t pages = 0;
     for (node = cop_kv_node(engine->kv, node).parent; node != until;
          node = cop_kv_node(engine->kv, node).parent) {
-        const uint32_t segment = cop_kv_node(engine->kv, node).segment;
-        pages += (cop_kv_segments(engine->kv)[segment].tokens + page - 1) / page;
+        pages += (cop_kv_own_tokens(engine->kv, node) + page - 1) / page;
     }
     return pages;
 }
@@ -145,8 +150,7 @@ static uint64_t pages_beside(const cop_engine *engine, const cop_branch_record *
         const cop_node node = parent->node;
         if (node == branch->begin || (!branch->spawned && !parent->beside))
             continue;
-        const uint32_t own = cop_kv_node(engine->kv, node).segment;
-        pages += (cop_kv_segments(engine->kv)[own].tokens + page - 1) / page +
+        pages += (cop_kv_own_tokens(engine->kv, node) + page - 1) / page +
                  pages_above(engine, node, branch->begin);
     }
     return pages;
