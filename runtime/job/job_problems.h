@@ -82,12 +82,12 @@ typedef struct cop__problem_cell {
     size_t n_ids, max_ids;
     cop_buffer texts; /* of all problems whose answer is no text of a branch: a controller's, or
                          that of a rule over several samples */
-    cop_buffer scratch[3]; /* texts of samples that are held against each other */
-    uint32_t n_failed;     /* problems that their controller could not go on with, */
-    char failed[256];      /* and why, of the first */
-    uint32_t positions;    /* that the engine had */
-    double threshold;      /* -INFINITY: none was set */
-    cop_rule_stats rule;   /* of its method's rule, all problems together */
+    cop_buffer sample_text, sample_answers; /* one sample's text; all claims of a problem */
+    uint32_t n_failed;   /* problems that their controller could not go on with, */
+    char failed[256];    /* and why, of the first */
+    uint32_t positions;  /* that the engine had */
+    double threshold;    /* -INFINITY: none was set */
+    cop_rule_stats rule; /* of its method's rule, all problems together */
     cop_metrics metrics;
 } cop__problem_cell;
 
@@ -97,14 +97,18 @@ cop_status cop__problem_prompts_encode(const cop_job *job, const cop_problem_set
                                        cop__problem_prompts *out);
 void cop__problem_prompts_release(cop__problem_prompts *prompts);
 
+/* Of entry i of a list whose entries end where `end` says. */
+static inline uint32_t cop__problem_length_at(const size_t *end, uint32_t i) {
+    return (uint32_t)(end[i] - (i ? end[i - 1] : 0));
+}
+
 uint32_t cop__problem_max_tokens(const cop__problem_cell *cell);
 uint32_t cop__problem_max_paths(const cop__problem_cell *cell); /* 0 where nothing forks */
 /* A rule of the cell's method; the caller closes it. */
 cop_status cop__problem_rule_open(const cop__problem_cell *cell, cop_job_rule *out);
 
 /* Under a controller: calls of one problem that run at once, what they need, a driver for one
- * problem after another, and what its answer claims: what the dialect marks in it, else what the
- * checker finds in it. */
+ * problem after another, and what its answer claims. */
 uint32_t cop__problem_calls_at_once(const cop__problem_cell *cell);
 cop_job_size cop__problem_calls_size(const cop__problem_cell *cell);
 cop_status cop__problem_calls_create(const cop__problem_cell *cell, cop_rule *rule,
@@ -119,8 +123,10 @@ cop_status cop__problem_calls_keep(cop__problem_cell *cell, const cop_controller
 
 /* Under a method that draws several samples of each problem. */
 uint32_t cop__problem_n_samples(const cop__problem_cell *cell); /* 1 where it does not */
-/* What the checker finds in a text, for rules that count answers. */
-cop_live_claim cop__problem_claim;
+/* What the dialect marks in a text that is whole, else what the checker finds in it. */
+cop_answer_text cop__problem_claim_in(const cop__problem_cell *cell, const char *text,
+                                      size_t bytes);
+cop_live_claim cop__problem_claim; /* the same, for rules that count answers */
 /* Keeps the samples that a run of the problem drew, `wave` of them from number `first` on. */
 cop_status cop__problem_samples_keep(cop__problem_cell *cell, uint32_t problem,
                                      const cop_live *live, uint32_t first, uint32_t wave,

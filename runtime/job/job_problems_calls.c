@@ -83,18 +83,9 @@ cop_status cop__problem_calls_try(const cop__problem_cell *cell, cop_rule *rule)
 
 cop_answer_text cop__problem_calls_claim(const cop__problem_cell *cell,
                                          const cop_live_sample *sample) {
-    const cop_tag *mark = &cell->prompts->dialect->answer_after;
     if (sample->stop != COP_STOP_END || sample->bytes == 0)
         return (cop_answer_text){0};
-    if (mark->bytes == 0)
-        return cop_checker_claim(cell->checker, (cop_answer_text){sample->text, sample->bytes});
-    cop_answer_text claimed = {0};
-    const char *at = sample->text, *end = at + sample->bytes, *found;
-    while ((found = memmem(at, (size_t)(end - at), mark->text, mark->bytes))) {
-        at = found + mark->bytes;
-        claimed = (cop_answer_text){at, (size_t)(end - at)};
-    }
-    return claimed;
+    return cop__problem_claim_in(cell, sample->text, sample->bytes);
 }
 
 cop_status cop__problem_calls_keep(cop__problem_cell *cell, const cop_controller *controller,

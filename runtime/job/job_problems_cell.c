@@ -21,10 +21,6 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t bytes) { /* F
 
 static const uint64_t hash_begin = 0xcbf29ce484222325ull;
 
-static uint32_t length_at(const size_t *end, uint32_t i) {
-    return (uint32_t)(end[i] - (i ? end[i - 1] : 0));
-}
-
 /* ---- sizes ---- */
 
 uint32_t cop__problem_max_tokens(const cop__problem_cell *cell) {
@@ -208,8 +204,8 @@ static cop_driver *next_problem(cop_problem_queue *self) {
     if (!at)
         return NULL;
     const uint32_t i = at->problem;
-    uint32_t n_prompt = length_at(prompts->prompt_end, i);
-    uint32_t n_spawn = length_at(prompts->spawn_end, i);
+    uint32_t n_prompt = cop__problem_length_at(prompts->prompt_end, i);
+    uint32_t n_spawn = cop__problem_length_at(prompts->spawn_end, i);
     const int32_t *spawn = n_spawn ? prompts->spawns.data + prompts->spawn_end[i] - n_spawn : NULL;
     const int32_t *prompt = prompts->prompts.data + prompts->prompt_end[i] - n_prompt;
     const cop_tokenizer *tokenizer = cop_model_tokenizer(queue->cell->job->model);
@@ -522,11 +518,13 @@ cop_status cop__problem_cell_run(cop__problem_cell *cell) {
                          4 * (size_t)count * cop__problem_max_tokens(cell), 1));
     cell->outcomes = cop_calloc(count, sizeof *cell->outcomes);
     const uint32_t samples = cop__problem_n_samples(cell);
-    for (int i = 0; i < 3 && samples > 1; i++)
-        COP_TRY(cop_grow(&cell->scratch[i].data, &cell->scratch[i].capacity,
+    if (samples > 1) {
+        COP_TRY(cop_grow(&cell->sample_text.data, &cell->sample_text.capacity,
                          16 * (size_t)tokens_of_sample(cell), 1));
-    if (samples > 1)
+        COP_TRY(cop_grow(&cell->sample_answers.data, &cell->sample_answers.capacity,
+                         4 * (size_t)samples * cop__problem_max_tokens(cell), 1));
         cell->samples = cop_calloc((size_t)count * samples, sizeof *cell->samples);
+    }
     cell->ids = cop_calloc(cell->max_ids, sizeof *cell->ids);
     cell->threshold = -INFINITY;
     if (!cell->outcomes || !cell->ids || (samples > 1 && !cell->samples))
@@ -553,6 +551,6 @@ void cop__problem_cell_release(cop__problem_cell *cell) {
     cop_free(cell->samples);
     cop_free(cell->ids);
     cop_buffer_release(&cell->texts);
-    for (int i = 0; i < 3; i++)
-        cop_buffer_release(&cell->scratch[i]);
+    cop_buffer_release(&cell->sample_text);
+    cop_buffer_release(&cell->sample_answers);
 }

@@ -45,10 +45,6 @@ static cop_status encode_one(const prompt_form *form, const char *pattern,
     return status;
 }
 
-static uint32_t length_at(const size_t *end, uint32_t i) {
-    return (uint32_t)(end[i] - (i ? end[i - 1] : 0));
-}
-
 static cop_status encode_prompts(const prompt_form *form, const cop_problem_set *set,
                                  cop__problem_prompts *out) {
     for (uint32_t i = 0; i < set->count; i++) {
@@ -57,7 +53,7 @@ static cop_status encode_prompts(const prompt_form *form, const cop_problem_set 
         out->prompt_end[i] = out->prompts.count;
         if (out->input_end)
             out->input_end[i] = out->inputs.bytes;
-        const uint32_t length = length_at(out->prompt_end, i);
+        const uint32_t length = cop__problem_length_at(out->prompt_end, i);
         if (status == COP_OK && length == 0)
             status = COP_FAIL(COP_ERR_CONFIG, "dialect %s makes an empty prompt of it",
                               form->dialect->name);
@@ -76,7 +72,7 @@ static cop_status encode_spawns(const prompt_form *form, const cop_problem_set *
         if (status != COP_OK)
             return cop_status_prefix(status, "problem %s", set->list[i].id);
         out->spawn_end[i] = out->spawns.count;
-        const uint32_t length = length_at(out->spawn_end, i);
+        const uint32_t length = cop__problem_length_at(out->spawn_end, i);
         out->longest_spawn = length > out->longest_spawn ? length : out->longest_spawn;
     }
     return COP_OK;

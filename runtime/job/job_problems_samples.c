@@ -15,19 +15,24 @@ static cop__problem_sample *samples_of(const cop__problem_cell *cell, uint32_t p
     return cell->samples + (size_t)problem * cop__problem_n_samples(cell);
 }
 
-/* A sample's own text at its end: nothing is claimed before. */
-bool cop__problem_claim(void *context, const char *text, size_t bytes, const char **answer,
-                        size_t *answer_bytes) {
-    const cop__problem_cell *cell = context;
+cop_answer_text cop__problem_claim_in(const cop__problem_cell *cell, const char *text,
+                                      size_t bytes) {
     const cop_tag *mark = &cell->prompts->dialect->answer_after;
-    cop_answer_text claimed = {0};
     if (mark->bytes == 0)
-        claimed = cop_checker_claim(cell->checker, (cop_answer_text){text, bytes});
+        return cop_checker_claim(cell->checker, (cop_answer_text){text, bytes});
+    cop_answer_text claimed = {0};
     const char *at = text, *end = text + bytes, *found;
-    while (mark->bytes && (found = memmem(at, (size_t)(end - at), mark->text, mark->bytes))) {
+    while ((found = memmem(at, (size_t)(end - at), mark->text, mark->bytes))) {
         at = found + mark->bytes;
         claimed = (cop_answer_text){at, (size_t)(end - at)};
     }
+    return claimed;
+}
+
+/* A sample's own text at its end: nothing is claimed before. */
+bool cop__problem_claim(void *context, const char *text, size_t bytes, const char **answer,
+                        size_t *answer_bytes) {
+    const cop_answer_text claimed = cop__problem_claim_in(context, text, bytes);
     *answer = claimed.text ? claimed.text : "";
     *answer_bytes = claimed.bytes;
     return claimed.text != NULL;
@@ -86,10 +91,17 @@ cop_status cop__problem_samples_keep(cop__problem_cell *cell, uint32_t problem,
     return COP_OK;
 }
 
-static cop_status answer_of(const cop__problem_cell *cell, const cop__problem_sample *sample,
-                            const char *id, cop_buffer *text, cop_answer_text *out) {
-    COP_TRY(cop__problem_samples_text(cell, sample, id, text));
-    *out = (cop_answer_text){text->data + sample->answer_at, sample->answer_bytes};
+/* Appends what each of the problem's samples claims, one after another; nothing for the others. */
+static cop_status list_answers(cop__problem_cell *cell, uint32_t problem, cop_buffer *out) {
+    const cop__problem_sample *list = samples_of(cell, problem);
+    cop_buffer *text = &cell->sample_text;
+    out->bytes = 0;
+    for (uint32_t i = 0; i < cell->outcomes[problem].n_samples; i++) {
+        if (!list[i].claimed)
+            continue;
+        COP_TRY(cop__problem_samples_text(cell, &list[i], cell->set->list[problem].id, text));
+        COP_TRY(cop_buffer_append(out, text->data + list[i].answer_at, list[i].answer_bytes));
+    }
     return COP_OK;
 }
 
@@ -97,28 +109,27 @@ static cop_status answer_of(const cop__problem_cell *cell, const cop__problem_sa
 static cop_status find_majority(cop__problem_cell *cell, uint32_t problem, cop_answer_text *out) {
     const cop__problem_sample *list = samples_of(cell, problem);
     const uint32_t n = cell->outcomes[problem].n_samples;
-    const char *id = cell->set->list[problem].id;
-    cop_buffer *one = &cell->scratch[0], *other = &cell->scratch[1];
-    cop_answer_text a, b;
+    cop_buffer *answers = &cell->sample_answers;
     uint32_t most = 0;
-    cop_status status = COP_OK;
-    for (uint32_t i = 0; i < n && status == COP_OK; i++) {
+    COP_TRY(list_answers(cell, problem, answers));
+    const char *at = answers->data ? answers->data : "";
+    for (uint32_t i = 0; i < n; at += list[i].claimed ? list[i].answer_bytes : 0, i++) {
+        const cop_answer_text one = {at, list[i].answer_bytes};
+        const char *other = at;
         uint32_t votes = 0;
-        if (!list[i].claimed)
-            continue;
-        status = answer_of(cell, &list[i], id, one, &a);
-        for (uint32_t k = i; k < n && status == COP_OK; k++) {
+        for (uint32_t k = i; k < n && list[i].claimed; k++) {
             if (!list[k].claimed)
                 continue;
-            status = answer_of(cell, &list[k], id, other, &b);
-            votes += status == COP_OK && cop_checker_same(cell->checker, a, b);
+            votes += cop_checker_same(cell->checker, one,
+                                      (cop_answer_text){other, list[k].answer_bytes});
+            other += list[k].answer_bytes;
         }
-        if (status == COP_OK && votes > most) {
+        if (votes > most) {
             most = votes;
-            status = answer_of(cell, &list[i], id, &cell->scratch[2], out);
+            *out = one;
         }
     }
-    return status;
+    return COP_OK;
 }
 
 cop_status cop__problem_samples_finish(cop__problem_cell *cell, uint32_t problem, cop_rule *rule) {
