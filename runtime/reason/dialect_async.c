@@ -9,23 +9,6 @@ static const char *const over_names[] = {"refused", "waits", NULL};
 static const char *const error_names[] = {"decodes_on", "ends_run", NULL};
 static const char *const end_names[] = {"cancels", "awaits", NULL};
 
-static cop_status load_pattern(const cop_json *async, const char *key, cop_json_presence presence,
-                               cop_pattern **out) {
-    const char *text = NULL;
-    COP_TRY(cop_json_text(async, key, presence, &text));
-    if (!text)
-        return COP_OK;
-    if (strlen(text) > COP_DIALECT_TEXT_MAX)
-        return cop_json_fail(async, key, "has %zu bytes; give at most %d", strlen(text),
-                             COP_DIALECT_TEXT_MAX);
-    if (cop_pattern_create(text, out) == COP_OK)
-        return COP_OK;
-    char why[256];
-    strncpy(why, cop_status_message(), sizeof why - 1);
-    why[sizeof why - 1] = '\0';
-    return cop_json_fail(async, key, "%s", why);
-}
-
 cop_status cop__dialect_load_async(const cop_json *root, cop_dialect *d) {
     cop_json json;
     cop_async *a = &d->async;
@@ -37,8 +20,8 @@ cop_status cop__dialect_load_async(const cop_json *root, cop_dialect *d) {
     if (!json.value)
         return COP_OK;
     COP_TRY(cop_json_only(&json, cop_dialect_keys("async")));
-    COP_TRY(load_pattern(&json, "fork", COP_JSON_REQUIRED, &a->fork));
-    COP_TRY(load_pattern(&json, "join", COP_JSON_OPTIONAL, &a->join));
+    COP_TRY(cop__dialect_pattern(&json, "fork", COP_JSON_REQUIRED, &a->fork));
+    COP_TRY(cop__dialect_pattern(&json, "join", COP_JSON_OPTIONAL, &a->join));
     COP_TRY(cop__dialect_tag(&json, "sync", COP_JSON_OPTIONAL, &a->sync));
     COP_TRY(cop_json_choice(&json, "view", view_names, COP_JSON_REQUIRED, &view));
     COP_TRY(cop_json_choice(&json, "insert", insert_names, COP_JSON_REQUIRED, &insert));

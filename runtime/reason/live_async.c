@@ -235,8 +235,7 @@ static cop_status refuse_id(cop_live *live, cop_engine *engine, cop_live_record 
     const cop_async *a = &live->options.dialect->async;
     const cop_span id = parent->async.found_id;
     const uint32_t first = parent->n_ids;
-    live->samples[parent->sample].forks_refused++;
-    parent->n_refused++;
+    cop__live_count_refused(live, parent);
     if (a->error_ends_run)
         return cop__live_finish_sample(live, engine, parent->sample, COP_STOP_REFUSED);
     if (!a->error_text)
@@ -278,8 +277,7 @@ static cop_status take_fork(cop_live *live, cop_engine *engine, cop_live_record 
         return refuse_id(live, engine, parent);
     if (may_fork(live, engine, parent))
         return open_path(live, engine, parent);
-    live->samples[parent->sample].forks_refused++;
-    parent->n_refused++;
+    cop__live_count_refused(live, parent);
     return live->options.dialect->refused == COP_REFUSAL_ENDS_RUN
                ? cop__live_finish_sample(live, engine, parent->sample, COP_STOP_REFUSED)
                : COP_OK;

@@ -218,6 +218,8 @@ cop_status cop__live_finish_sample(cop_live *live, cop_engine *engine, uint32_t 
                                    cop_stop stop);
 
 /* live_trigger.c */
+/* A fork of the branch was not taken. */
+void cop__live_count_refused(cop_live *live, cop_live_record *record);
 /* Room that the dialect's budget leaves the branch when `more` tokens join what it holds. */
 bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t more, uint32_t margin);

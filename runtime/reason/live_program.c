@@ -102,8 +102,7 @@ static cop_status refuse(cop_live *live, cop_engine *engine, cop_live_record *re
                          const call_end *end) {
     const cop_dialect *d = live->options.dialect;
     cop_refusal how = many && d->many_set ? d->on_too_many : d->refused;
-    live->samples[record->sample].forks_refused++;
-    record->n_refused++;
+    cop__live_count_refused(live, record);
     if (how == COP_REFUSAL_DECODES_ON) /* there is nothing behind an end of text */
         return finish(live, engine, record, end);
     return cop__live_finish_sample(live, engine, record->sample, COP_STOP_REFUSED);
@@ -318,8 +317,7 @@ cop_status cop__live_program_joined(cop_live *live, cop_engine *engine, cop_live
     COP_TRY(ask(live, parent, &q, &answer));
     parent->stopped = false;
     if (answer.act == COP_MESSAGE_REFUSE) {
-        live->samples[parent->sample].forks_refused++;
-        parent->n_refused++;
+        cop__live_count_refused(live, parent);
         return cop__live_finish_sample(live, engine, parent->sample, COP_STOP_REFUSED);
     }
     parent->n_children = 0;

@@ -297,8 +297,7 @@ static cop_status take_pending(cop_live *live, cop_engine *engine, cop_live_reco
     *taken = true;
     if (pending->action == COP_ACT_FORK && !cop__live_may_fork(live, engine, record, items)) {
         pending->action = COP_ACT_NONE;
-        live->samples[record->sample].forks_refused++;
-        record->n_refused++;
+        cop__live_count_refused(live, record);
         *taken = false;
         return COP_OK;
     }

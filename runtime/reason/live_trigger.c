@@ -30,6 +30,11 @@ static uint64_t used_of(const cop_live *live, const cop_engine *engine,
     return used;
 }
 
+void cop__live_count_refused(cop_live *live, cop_live_record *record) {
+    live->samples[record->sample].forks_refused++;
+    record->n_refused++;
+}
+
 bool cop__live_is_spent(const cop_live *live, const cop_engine *engine,
                         const cop_live_record *record, uint32_t more, uint32_t margin) {
     const cop_live_options *o = &live->options;
@@ -123,8 +128,7 @@ cop_status cop__live_consider(cop_live *live, const cop_engine *engine, cop_live
         how = d->on_zero_items;
     else if (many && d->many_set)
         how = d->on_too_many;
-    sample->forks_refused++;
-    record->n_refused++;
+    cop__live_count_refused(live, record);
     if (how != COP_REFUSAL_DECODES_ON)
         *action = how == COP_REFUSAL_ENDS_RUN ? COP_ACT_REFUSED : COP_ACT_BRANCH_END;
     return COP_OK;
