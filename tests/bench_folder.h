@@ -10,6 +10,7 @@
 #include "job/bench_config.h"
 #include "measure/results_file.h"
 
+#define ONE_METHOD "{\"name\": \"s\", \"dialect\": \"countdown-sequential\"}"
 #define SHIPPED_SET "bench/countdown/problems-200.jsonl"
 
 static char folder[64];

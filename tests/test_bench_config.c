@@ -9,7 +9,6 @@
 static const char whole_members[] =
     "\"first\": 12, \"checker\": \"countdown\", \"max_tokens\": 500, \"max_paths\": 24, "
     "\"at_once\": [1, 8]";
-static const char one_method[] = "{\"name\": \"s\", \"dialect\": \"countdown-sequential\"}";
 
 static void test_a_config_is_read(void) {
     cop_bench_config *config;
@@ -69,7 +68,7 @@ static void test_a_dialect_file_stands_beside_the_config(void) {
 
 static void refuse_members(const char *members, const char *message) {
     cop_bench_config *config = NULL;
-    CHECK_STATUS(load_set(NULL, members, one_method, &config), COP_ERR_CONFIG);
+    CHECK_STATUS(load_set(NULL, members, ONE_METHOD, &config), COP_ERR_CONFIG);
     CHECK_MESSAGE(message);
     CHECK_MESSAGE("sweep.json");
 }
@@ -104,7 +103,7 @@ static void test_bad_sets_are_refused(void) {
     snprintf(text, sizeof text,
              "{\"name\": \"t\", \"model\": \"m\", \"problems\": [{\"name\": \"a\", \"set\": \"s\", "
              "%s, \"methods\": [%s]}, {\"name\": \"a\", \"set\": \"s\", %s, \"methods\": [%s]}]}",
-             whole_members, one_method, whole_members, one_method);
+             whole_members, ONE_METHOD, whole_members, ONE_METHOD);
     CHECK_STATUS(load_text(text, &config), COP_ERR_CONFIG);
     CHECK_MESSAGE("two problem sets");
 }
@@ -151,7 +150,7 @@ static void test_bad_methods_are_refused(void) {
     CHECK_STATUS(load_set(NULL, whole_members, "", &config), COP_ERR_CONFIG);
     CHECK_MESSAGE("methods");
     char twice[256];
-    snprintf(twice, sizeof twice, "%s, %s", one_method, one_method);
+    snprintf(twice, sizeof twice, "%s, %s", ONE_METHOD, ONE_METHOD);
     CHECK_STATUS(load_set(NULL, whole_members, twice, &config), COP_ERR_CONFIG);
     CHECK_MESSAGE("two methods");
 }

@@ -1,115 +1,9 @@
 /* Problem sets in a sweep: cells that give the same tokens whatever runs
  * beside them, lines and answers that can be read again, runs that are interrupted and resumed. The
  * model is the small one that ships with the repository. */
-#include "bench_folder.h"
-
-#include <math.h>
-
-#include "job/job_problems.h"
+#include "sweep_world.h"
 
 enum { PROBLEMS = 12 };
-
-typedef struct heard {
-    json_t *records; /* as they came */
-    uint64_t allocations;
-    uint32_t cells, steps;        /* progress: of cells, within one */
-    atomic_bool interrupt;        /* set when cell number `interrupt_at` begins */
-    uint32_t interrupt_at, total; /* 0: never */
-} heard;
-
-static void hear_record(void *context, const json_t *record, const cop_metrics *metrics) {
-    heard *h = context;
-    json_array_append_new(h->records, json_deep_copy(record));
-    h->allocations += metrics->allocations_in_steps;
-    /* The metrics are those of all problems, whatever number of runs it took. */
-    const json_t *tokens = json_object_get(json_object_get(record, "each"), "tokens");
-    uint64_t sum = 0;
-    for (size_t i = 0; i < json_array_size(tokens); i++)
-        sum += (uint64_t)json_integer_value(json_array_get(tokens, i));
-    CHECK_EQ(metrics->tokens_total, sum);
-    const json_t *traced = json_object_get(
-        json_object_get(json_object_get(record, "reasoning"), "tokens"), "critical_path");
-    CHECK(fabs(json_number_value(traced) * (double)json_array_size(tokens) -
-               (double)metrics->tokens_critical_path) < 1e-6);
-}
-
-static void hear_progress(void *context, uint32_t done, uint32_t total, const char *what) {
-    heard *h = context;
-    if (strstr(what, " of ")) {
-        h->steps++;
-        return;
-    }
-    h->cells++;
-    h->total = total;
-    if (h->interrupt_at && done == h->interrupt_at)
-        atomic_store(&h->interrupt, true);
-}
-
-static heard hear(void) {
-    return (heard){.records = json_array()};
-}
-
-static void load_shipped(const char *members, const char *methods, cop_bench_config **config) {
-    CHECK_OK(load_set(NULL, members, methods, config));
-}
-
-/* The config's set as the sweep runs it, but for the manifest, which takes a second to measure. */
-static cop_status run_config(cop_bench_config *config, heard *h, bool resume) {
-    cop_bench_config_job(config)->interrupt = &h->interrupt;
-    json_t *manifest = json_pack("{s:s}", "name", "t");
-    cop_results *results = NULL;
-    cop_job *job = NULL;
-    cop_status status = cop_results_open(
-        &(cop_results_options){.folder = path_of("out"), .manifest = manifest, .resume = resume},
-        &results);
-    if (status == COP_OK)
-        status = cop_job_create(cop_bench_config_job(config), &job);
-    if (status == COP_OK) {
-        cop_problems_job problems = config->problems[0];
-        problems.repeats = config->repeats;
-        problems.results = results;
-        problems.listener = hear_record;
-        problems.progress = hear_progress;
-        problems.context = h;
-        status = cop_job_problems(job, &problems);
-    }
-    cop_job_destroy(job);
-    cop_results_close(results);
-    json_decref(manifest);
-    return status;
-}
-
-static cop_status run_sweep(cop_bench_config *config, heard *h) {
-    char out[COP_FILE_PATH_BYTES];
-    snprintf(out, sizeof out, "%s", path_of("out"));
-    cop_bench_run run = {
-        .folder = out, .listener = hear_record, .progress = hear_progress, .context = h};
-    return cop_bench_run_config(config, &run);
-}
-
-static const json_t *member(const json_t *record, const char *key) {
-    json_t *value = json_object_get(record, key);
-    if (!value) {
-        fprintf(stderr, "the record lacks \"%s\"\n", key);
-        exit(1);
-    }
-    return value;
-}
-
-static double number(const json_t *record, const char *key) {
-    CHECK(json_is_number(member(record, key)));
-    return json_number_value(member(record, key));
-}
-
-static json_int_t count_of(const json_t *record, const char *key) {
-    CHECK(json_is_integer(member(record, key)));
-    return json_integer_value(member(record, key));
-}
-
-static const char *text(const json_t *record, const char *key) {
-    CHECK(json_is_string(member(record, key)));
-    return json_string_value(member(record, key));
-}
 
 static void check_accuracy(const json_t *record, uint32_t n) {
     const json_t *accuracy = member(record, "accuracy");
@@ -227,16 +121,11 @@ static bool same_columns(const json_t *a, const json_t *b) {
 static void check_answers(const char *key, const json_t *record) {
     char name[64];
     snprintf(name, sizeof name, "out/answers-%s.jsonl", key);
-    cop_buffer data = {0};
-    CHECK_OK(cop__file_read(path_of(name), &data, NULL));
+    json_t *lines = read_jsonl(name);
     const json_t *each = member(record, "each");
-    const char *at = data.data;
     uint32_t n = 0;
-    for (; at < data.data + data.bytes; n++) {
-        const char *end = strchr(at, '\n');
-        CHECK(end);
-        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
-        CHECK(line);
+    for (; n < json_array_size(lines); n++) {
+        const json_t *line = json_array_get(lines, n);
         CHECK_TEXT(text(line, "id"), json_string_value(json_array_get(member(each, "id"), n)));
         CHECK_TEXT(text(line, "grade"),
                    json_string_value(json_array_get(member(each, "grade"), n)));
@@ -256,27 +145,10 @@ static void check_answers(const char *key, const json_t *record) {
             CHECK_TEXT(cop_grade_name(cop_checker_grade(checker, prompt, prompt, claimed)),
                        text(line, "grade"));
         }
-        json_decref(line);
-        at = end + 1;
     }
     CHECK_EQ(n, json_array_size(member(each, "id")));
-    cop_buffer_release(&data);
+    json_decref(lines);
 }
-
-static cop_status take_line(void *context, const json_t *line) {
-    json_array_append_new(context, json_deep_copy(line));
-    return COP_OK;
-}
-
-static json_t *read_lines(void) {
-    json_t *lines = json_array();
-    CHECK_OK(cop_results_read(path_of("out"), NULL, take_line, lines));
-    return lines;
-}
-
-#define MEMBERS(first, max_tokens, at_once)                                                        \
-    "\"first\": " first ", \"checker\": \"countdown\", \"max_tokens\": " max_tokens                \
-    ", \"max_paths\": 8, \"at_once\": " at_once
 
 static void test_tokens_do_not_depend_on_what_runs_beside(void) {
     cop_bench_config *config;
@@ -471,16 +343,11 @@ static void test_a_difference_is_caught(void) {
     CHECK_STATUS(cop__problem_compare(&cell, &reference), COP_ERR_MISMATCH);
 }
 
-static const char one_method[] = "{\"name\": \"s\", \"dialect\": \"countdown-sequential\"}";
-static const char two_methods[] =
-    "{\"name\": \"seq\", \"dialect\": \"countdown-sequential\"},"
-    "{\"name\": \"msg\", \"dialect\": \"countdown-message\", \"max_blocks\": 1}";
-
 static void test_an_interrupted_run_is_resumed(void) {
     cop_bench_config *config;
     fresh_folder();
     /* At a temperature, so that the random numbers are seen to be the problem's own. */
-    load_shipped(MEMBERS("3", "60", "[1, 3]") ", \"temperature\": 8", two_methods, &config);
+    load_shipped(MEMBERS("3", "60", "[1, 3]") ", \"temperature\": 8", TWO_METHODS, &config);
     heard h = hear();
     h.interrupt_at = 2;
     CHECK_STATUS(run_config(config, &h, false), COP_ERR_INTERRUPTED);
@@ -510,170 +377,10 @@ static void test_an_interrupted_run_is_resumed(void) {
     cop_bench_config_destroy(config);
 }
 
-static cop_status run_set(const char *set, const char *members, const char *methods) {
-    cop_bench_config *config;
-    write_file("set.jsonl", set);
-    CHECK_OK(load_set("set.jsonl", members, methods, &config));
-    heard h = hear();
-    cop_status status = run_config(config, &h, false);
-    CHECK_EQ(json_array_size(h.records), status == COP_OK ? 1 : 0);
-    json_decref(h.records);
-    cop_bench_config_destroy(config);
-    return status;
-}
-
-static void test_problems_that_cannot_be_run_are_named(void) {
-    static const char members[] = "\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [2]";
-    fresh_folder();
-    /* Letters are not in this vocabulary. */
-    CHECK_STATUS(run_set("{\"id\": \"good\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n"
-                         "{\"id\": \"odd\", \"prompt\": \"make 33\", \"answer\": \"1\"}\n",
-                         members, one_method),
-                 COP_ERR_FORMAT);
-    CHECK_MESSAGE("problem odd");
-    fresh_folder();
-    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n"
-                         "{\"id\": \"b\", \"prompt\": \"T33 18 15 9 8\", \"answer\": \"1\"}\n",
-                         members,
-                         "{\"name\": \"m\", \"dialect\": \"countdown-message\", \"prune\": "
-                         "{\"window\": 4, \"warmup\": 2}}"),
-                 COP_ERR_CONFIG);
-    CHECK_MESSAGE("2 warm-up problems of 2");
-    fresh_folder();
-    CHECK_STATUS(
-        run_set("{\"id\": \"a\", \"prompt\": \"T33\"}\n{\"id\": 3}\n", members, one_method),
-        COP_ERR_FORMAT);
-    CHECK_MESSAGE("set.jsonl:2");
-    fresh_folder();
-    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n", members, one_method),
-                 COP_ERR_CONFIG);
-    CHECK_MESSAGE("2 problems at once, and only 1 to run");
-    /* Its prompt can be encoded, the text that it inserts cannot. */
-    fresh_folder();
-    CHECK_STATUS(run_set("{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n"
-                         "{\"id\": \"b\", \"prompt\": \"T33 18 15 9 8\"}\n",
-                         members, "{\"name\": \"m\", \"dialect\": \"multiverse\"}"),
-                 COP_ERR_FORMAT);
-    CHECK_MESSAGE("dialect multiverse, its branch_prompt");
-}
-
-/* The dialect's name and the prompts stay; what the runtime does with them does not. */
-static void test_another_dialect_of_the_same_name_is_another_cell(void) {
-    static const char members[] = "\"checker\": \"exact\", \"max_tokens\": 9, \"at_once\": [1]";
-    static const char text[] =
-        "{\"name\": \"mine\", \"source\": \"a test\", \"join\": \"reprefill\", \"prompt\": "
-        "\"<tw><k{k}>{problem}\", \"ask_paths\": 2, \"tags\": {\"block\": {\"close\": \"<join>\"}, "
-        "\"plan\": {\"close\": \"<fork>\"}, \"item\": {\"open\": \"<try>\"}, \"path\": {\"open\": "
-        "\"<thr>\", \"close\": \"<end>\"}}, \"branch_prompt\": \"<thr>{item}\", \"join_prompt\": "
-        "\"<join>\", \"answer_after\": \"%s\", \"max_path_tokens\": %u}";
-    static const struct {
-        const char *after;
-        unsigned longest, cells; /* that run: what stands there is not run again */
-    } turns[] = {{"<ok>", 128, 1}, {"<ok>", 128, 0}, {"<ok>", 20, 1}, {"<no>", 20, 1}};
-    fresh_folder();
-    write_file("set.jsonl", "{\"id\": \"a\", \"prompt\": \"T33 18 15 9 8\"}\n");
-    for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) {
-        char dialect[1024];
-        cop_bench_config *config;
-        snprintf(dialect, sizeof dialect, text, turns[i].after, turns[i].longest);
-        write_file("mine.json", dialect);
-        CHECK_OK(load_set("set.jsonl", members, "{\"name\": \"m\", \"dialect\": \"mine.json\"}",
-                          &config));
-        heard h = hear();
-        CHECK_OK(run_config(config, &h, i > 0));
-        CHECK_EQ(json_array_size(h.records), turns[i].cells);
-        json_decref(h.records);
-        cop_bench_config_destroy(config);
-    }
-}
-
-static void test_without_a_reference_nothing_is_graded(void) {
-    fresh_folder();
-    CHECK_OK(run_set("{\"id\": \"a\", \"prompt\": \"T21 17 16 8 3\"}\n",
-                     "\"checker\": \"exact\", \"max_tokens\": 400, \"at_once\": [1]",
-                     "{\"name\": \"m\", \"dialect\": \"countdown-message\"}"));
-    json_t *lines = read_lines();
-    const json_t *line = json_array_get(lines, 0), *accuracy = member(line, "accuracy");
-    if (count_of(accuracy, "ungraded") == 1) {
-        CHECK(json_is_null(member(accuracy, "share")) && json_is_null(member(accuracy, "low")));
-        CHECK(strlen(text(accuracy, "share_why")) > 0);
-        CHECK(json_is_null(member(line, "wrong_claims")));
-    } else {
-        CHECK_EQ(count_of(accuracy, "none"), 1);
-    }
-    json_decref(lines);
-}
-
-static void test_a_sweep_runs_its_problem_sets(void) {
-    cop_bench_config *config;
-    fresh_folder();
-    load_shipped(MEMBERS("2", "20", "[2]"), two_methods, &config);
-    heard h = hear();
-    CHECK_OK(run_sweep(config, &h));
-    CHECK_EQ(json_array_size(h.records), 2);
-    json_t *manifest = NULL, *lines = json_array();
-    CHECK_OK(cop_results_read(path_of("out"), &manifest, take_line, lines));
-    CHECK_EQ(json_array_size(lines), 2);
-    const json_t *hashes = member(member(manifest, "config"), "problem_sets_sha256");
-    CHECK_TEXT(json_string_value(json_array_get(hashes, 0)),
-               text(json_array_get(lines, 0), "set_sha256"));
-    json_decref(manifest);
-    json_decref(lines);
-    json_decref(h.records);
-    cop_bench_config_destroy(config);
-}
-
-static void test_a_model_without_words_is_refused(void) {
-    cop_job_options options;
-    cop_job_options_default(&options);
-    options.random = "configs/models/tiny-2layer.json";
-    cop_job *job;
-    CHECK_OK(cop_job_create(&options, &job));
-    const cop_problems_method method = {.name = "s", .dialect = "countdown-sequential"};
-    cop_problems_job problems = {.name = "cd",
-                                 .set = SHIPPED_SET,
-                                 .first = 2,
-                                 .checker = "countdown",
-                                 .max_tokens = 9,
-                                 .methods = &method,
-                                 .n_methods = 1,
-                                 .at_once = {1},
-                                 .n_at_once = 1,
-                                 .repeats = 1};
-    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_UNSUPPORTED);
-    CHECK_MESSAGE("no tokenizer");
-    problems.at_once[0] = 0;
-    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_CONFIG);
-    problems.at_once[0] = 300;
-    CHECK_STATUS(cop_job_problems(job, &problems), COP_ERR_CONFIG);
-    CHECK_MESSAGE("1 to 256");
-    cop_job_destroy(job);
-}
-
-static void test_files_of_a_result_folder_have_plain_names(void) {
-    fresh_folder();
-    json_t *manifest = json_pack("{s:s}", "name", "t");
-    cop_results *results;
-    CHECK_OK(
-        cop_results_open(&(cop_results_options){.folder = folder, .manifest = manifest}, &results));
-    CHECK_OK(cop_results_file(results, "answers-1.jsonl", "x\n", 2));
-    CHECK_EQ(access(path_of("answers-1.jsonl"), R_OK), 0);
-    CHECK_STATUS(cop_results_file(results, "../x", "x\n", 2), COP_ERR_INTERNAL);
-    CHECK_STATUS(cop_results_file(results, "", "x\n", 2), COP_ERR_INTERNAL);
-    cop_results_close(results);
-    json_decref(manifest);
-}
-
 int main(void) {
     RUN(test_a_controller_is_a_method);
     RUN(test_a_chat_format_is_looked_for);
     RUN(test_a_difference_is_caught);
-    RUN(test_files_of_a_result_folder_have_plain_names);
-    RUN(test_a_model_without_words_is_refused);
-    RUN(test_problems_that_cannot_be_run_are_named);
-    RUN(test_another_dialect_of_the_same_name_is_another_cell);
-    RUN(test_without_a_reference_nothing_is_graded);
-    RUN(test_a_sweep_runs_its_problem_sets);
     RUN(test_an_interrupted_run_is_resumed);
     RUN(test_joins_that_keep_the_text_run_as_well);
     RUN(test_rules_are_applied_and_recorded);

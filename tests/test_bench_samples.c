@@ -1,16 +1,13 @@
 /* Methods of a sweep that draw several samples of each problem: votes, waves, and rules that only
  * prune, held against the samples' own lines. */
-#include "bench_folder.h"
-
-#include <math.h>
+#include "sweep_world.h"
 
 #include "job/job_grade.h"
-#include "job/job_problems.h"
 #include "reason/checker.h"
 
 enum { PROBLEMS = 5, SAMPLES = 16 };
 
-static void hear_record(void *context, const json_t *record, const cop_metrics *metrics) {
+static void hear_samples(void *context, const json_t *record, const cop_metrics *metrics) {
     (void)context;
     CHECK_EQ(metrics->allocations_in_steps, 0);
     const json_t *tokens = json_object_get(json_object_get(record, "each"), "tokens");
@@ -18,26 +15,6 @@ static void hear_record(void *context, const json_t *record, const cop_metrics *
     for (size_t i = 0; i < json_array_size(tokens); i++)
         sum += (uint64_t)json_integer_value(json_array_get(tokens, i));
     CHECK_EQ(metrics->tokens_total, sum);
-}
-
-static json_t *read_lines(const char *name) {
-    cop_buffer text = {0};
-    json_t *list = json_array();
-    FILE *file = fopen(path_of(name), "rb");
-    CHECK(file != NULL);
-    char part[4096];
-    for (size_t n; (n = fread(part, 1, sizeof part, file)) > 0;)
-        CHECK_OK(cop_buffer_append(&text, part, n));
-    fclose(file);
-    for (char *at = text.data, *end; at < text.data + text.bytes; at = end + 1) {
-        end = memchr(at, '\n', (size_t)(text.data + text.bytes - at));
-        CHECK(end != NULL);
-        json_t *line = json_loadb(at, (size_t)(end - at), 0, NULL);
-        CHECK(line != NULL);
-        json_array_append_new(list, line);
-    }
-    cop_buffer_release(&text);
-    return list;
 }
 
 /* Runs the methods over the first problems, one and three at once: the lines of the results. */
@@ -49,17 +26,17 @@ static json_t *run(const char *methods) {
                       methods, &config));
     char out[COP_FILE_PATH_BYTES];
     snprintf(out, sizeof out, "%s", path_of("out"));
-    const cop_bench_run sweep = {.folder = out, .listener = hear_record};
+    const cop_bench_run sweep = {.folder = out, .listener = hear_samples};
     CHECK_OK(cop_bench_run_config(config, &sweep));
     cop_bench_config_destroy(config);
-    return read_lines("out/results.jsonl");
+    return read_jsonl("out/results.jsonl");
 }
 
 static json_t *answers_of(const json_t *record) {
     char name[96];
     snprintf(name, sizeof name, "out/answers-%s.jsonl",
              json_string_value(json_object_get(record, "cell")));
-    return read_lines(name);
+    return read_jsonl(name);
 }
 
 static const char *text_at(const json_t *line, const char *key) {
