@@ -136,6 +136,17 @@ static inline void live_world_save(const char *path) {
     gguf_writer_release(&w);
 }
 
+/* An engine of the world's; the options need sizes and a policy alone. */
+static inline cop_engine *live_world_engine(const world *w, cop_engine_options options) {
+    cop_engine *engine;
+    options.arith = COP_ARITH_F32;
+    options.n_threads = 1;
+    options.page_tokens = 16;
+    options.seed = 1;
+    CHECK_OK(cop_engine_create(w->model, &options, &engine));
+    return engine;
+}
+
 static inline world live_world_open(const char *dialect, uint32_t max_branches,
                                     uint32_t max_positions) {
     world w = {0};
@@ -148,14 +159,9 @@ static inline world live_world_open(const char *dialect, uint32_t max_branches,
     unlink(path);
     w.tokenizer = cop_model_tokenizer(w.model);
     CHECK_OK(cop_dialect_load_named(".", dialect, &w.dialect));
-    cop_engine_options options = {.arith = COP_ARITH_F32,
-                                  .n_threads = 1,
-                                  .page_tokens = 16,
-                                  .n_pages = 2000,
-                                  .max_branches = max_branches,
-                                  .max_positions = max_positions,
-                                  .seed = 1};
-    CHECK_OK(cop_engine_create(w.model, &options, &w.engine));
+    w.engine = live_world_engine(&w, (cop_engine_options){.n_pages = 2000,
+                                                          .max_branches = max_branches,
+                                                          .max_positions = max_positions});
     return w;
 }
 
@@ -253,6 +259,12 @@ static inline cop_live *live_world_run(const world *w, const cop_live_options *o
     live_world_step(w, live, m);
     live_world_free((cop_script *)options->script, options->n_script);
     return live;
+}
+
+static inline uint64_t live_world_hash(uint64_t h, const void *data, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        h = cop_rng_fold(h, ((const unsigned char *)data)[i]);
+    return h;
 }
 
 /* Copies of what a driver's life ends with. */

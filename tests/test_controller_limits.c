@@ -12,16 +12,11 @@ typedef struct digest { /* of all that the problems said */
     double logprobs;
 } digest;
 
-static uint64_t hash(uint64_t h, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        h = cop_rng_fold(h, ((const unsigned char *)data)[i]);
-    return h;
-}
-
 /* Each call's events in their order, whatever others say between them. */
 static void hear(void *context, const cop_live_event *event) {
-    uint64_t h = cop_rng_fold(hash(event->kind, event->path, strlen(event->path)), event->block);
-    h = hash(h, event->text ? event->text : "", event->text ? event->bytes : 0);
+    uint64_t h =
+        cop_rng_fold(live_world_hash(event->kind, event->path, strlen(event->path)), event->block);
+    h = live_world_hash(h, event->text ? event->text : "", event->text ? event->bytes : 0);
     *(uint64_t *)context += cop_rng_fold(h, event->stop);
 }
 
@@ -63,9 +58,9 @@ static digest run_pool(const world *w, const pool_case *p, cop_metrics *m, uint6
             const cop_controller_call call = cop_controller_call_read(c[i], k);
             const uint64_t tokens = call.n_prompt + call.path.n_ids - 1; /* the last is not fed */
             *longest = tokens > *longest ? tokens : *longest;
-            out.said = hash(out.said, call.path.ids, call.path.n_ids * sizeof(int32_t));
+            out.said = live_world_hash(out.said, call.path.ids, call.path.n_ids * sizeof(int32_t));
         }
-        out.said = hash(out.said, sample.text, sample.bytes);
+        out.said = live_world_hash(out.said, sample.text, sample.bytes);
         out.logprobs += sample.logprob_sum;
         CHECK_EQ(cop_rule_stats_of(rules[i]).tokens, sample.generated);
         cop_controller_destroy(c[i]);
@@ -228,7 +223,7 @@ static void test_a_rule_that_cannot_go_on_ends_its_problem_alone(void) {
         uint64_t said = 0;
         for (uint32_t k = 0; k < cop_controller_call_count(c[0]); k++) {
             const cop_live_path path = cop_controller_call_read(c[0], k).path;
-            said = hash(said, path.ids, path.n_ids * sizeof *path.ids);
+            said = live_world_hash(said, path.ids, path.n_ids * sizeof *path.ids);
         }
         alone = i ? alone : said;
         CHECK_EQ(said, alone);

@@ -233,16 +233,11 @@ static told tell(const char *dialect, cop_insert insert, const char *slow, cop_p
                  uint32_t n_pages) {
     world w = live_world_open(dialect, 64, 4096);
     cop_engine_destroy(w.engine);
-    cop_engine_options options = {.arith = COP_ARITH_F32,
-                                  .n_threads = 1,
-                                  .page_tokens = 16,
-                                  .n_pages = n_pages,
-                                  .max_branches = 64,
-                                  .max_positions = 1024,
-                                  .max_segments = 400,
-                                  .pressure = pressure,
-                                  .seed = 1};
-    CHECK_OK(cop_engine_create(w.model, &options, &w.engine));
+    w.engine = live_world_engine(&w, (cop_engine_options){.n_pages = n_pages,
+                                                          .max_branches = 64,
+                                                          .max_positions = 1024,
+                                                          .max_segments = 400,
+                                                          .pressure = pressure});
     cop_dialect d = live_world_dialect(&w);
     bool message = strcmp(dialect, "async-message") == 0;
     if (!message)

@@ -388,15 +388,8 @@ static void test_a_call_ends_at_its_stop_and_its_limits(void) {
 
 static void test_a_call_ends_where_the_context_does(void) {
     world w = live_world_open("threadweaver-rl", 8, POSITIONS);
-    cop_engine_options options = {.arith = COP_ARITH_F32,
-                                  .n_threads = 1,
-                                  .page_tokens = 16,
-                                  .n_pages = 100,
-                                  .max_branches = 20,
-                                  .max_positions = 40,
-                                  .seed = 1};
-    cop_engine *engine;
-    CHECK_OK(cop_engine_create(w.model, &options, &engine));
+    cop_engine *engine = live_world_engine(
+        &w, (cop_engine_options){.n_pages = 100, .max_branches = 20, .max_positions = 40});
     for (uint32_t long_prompt = 0; long_prompt < 2; long_prompt++) {
         cop_rule *rule = steps_rule(NULL, 0);
         char said[64];

@@ -31,17 +31,11 @@ typedef struct seen { /* over all runs */
     uint64_t parked, recomputed, again, shed, runs;
 } seen;
 
-static uint64_t hash(uint64_t h, const void *data, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        h = cop_rng_fold(h, ((const unsigned char *)data)[i]);
-    return h;
-}
-
 /* Each branch's events in their order, whatever others say between them. */
 static void hear(void *context, const cop_live_event *event) {
-    uint64_t h = hash(event->kind, event->path, strlen(event->path));
+    uint64_t h = live_world_hash(event->kind, event->path, strlen(event->path));
     h = cop_rng_fold(h, event->sample);
-    h = hash(h, event->text ? event->text : "", event->text ? event->bytes : 0);
+    h = live_world_hash(h, event->text ? event->text : "", event->text ? event->bytes : 0);
     *(uint64_t *)context += cop_rng_fold(h, (uint64_t)event->forced << 8 | (uint64_t)event->stop);
 }
 
@@ -54,8 +48,9 @@ static told tell(const cop_live *live, uint32_t n_samples, uint64_t heard) {
     told t = {.n_paths = cop_live_path_count(live), .heard = heard};
     for (uint32_t i = 0; i < n_samples; i++) {
         cop_live_sample s = cop_live_sample_read(live, i);
-        t.ids = hash(t.ids, s.ids, s.n_ids * sizeof *s.ids);
-        t.answer = hash(t.answer, s.answer ? s.answer : "", s.answer ? s.answer_bytes : 0);
+        t.ids = live_world_hash(t.ids, s.ids, s.n_ids * sizeof *s.ids);
+        t.answer =
+            live_world_hash(t.answer, s.answer ? s.answer : "", s.answer ? s.answer_bytes : 0);
         t.n_ids += s.n_ids;
         t.generated += s.generated;
         t.forks += s.forks;
@@ -69,8 +64,8 @@ static told tell(const cop_live *live, uint32_t n_samples, uint64_t heard) {
     }
     for (uint32_t i = 0; i < t.n_paths; i++) { /* in any order of the blocks */
         cop_live_path p = cop_live_path_read(live, i);
-        uint64_t h = hash(p.sample, p.path, strlen(p.path));
-        h = hash(h, p.ids, p.n_ids * sizeof *p.ids);
+        uint64_t h = live_world_hash(p.sample, p.path, strlen(p.path));
+        h = live_world_hash(h, p.ids, p.n_ids * sizeof *p.ids);
         t.paths += cop_rng_fold(h, p.stop);
     }
     return t;

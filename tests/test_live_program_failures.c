@@ -205,19 +205,13 @@ typedef struct told {
 /* Returns the longest view. */
 static uint64_t run_in_pool(const world *w, const char *command, cop_pressure pressure,
                             uint32_t pages, told out[PROBLEMS], cop_metrics *m) {
-    cop_engine_options options = {.arith = COP_ARITH_F32,
-                                  .n_threads = 1,
-                                  .page_tokens = 16,
-                                  .n_pages = pages,
-                                  .max_branches = 100,
-                                  .max_positions = 1200,
-                                  .max_segments = 2000,
-                                  .pressure = pressure,
-                                  .seed = 1};
-    cop_engine *engine;
+    cop_engine *engine = live_world_engine(w, (cop_engine_options){.n_pages = pages,
+                                                                   .max_branches = 100,
+                                                                   .max_positions = 1200,
+                                                                   .max_segments = 2000,
+                                                                   .pressure = pressure});
     desk d = {.queue = {.next = desk_next, .ended = desk_ended}};
     cop_message_program *program = start(command, 20000, COP_PROGRAM_ENDS_RUN);
-    CHECK_OK(cop_engine_create(w->model, &options, &engine));
     for (uint32_t i = 0; i < PROBLEMS; i++)
         d.live[i] = live_world_create(
             w, &(cop_live_options){

@@ -364,16 +364,11 @@ static void test_paths_together_reach_the_last_position(void) {
 
 static void use_pool(world *w, uint32_t pages, cop_pressure pressure) {
     cop_engine_destroy(w->engine);
-    const cop_engine_options options = {.arith = COP_ARITH_F32,
-                                        .n_threads = 1,
-                                        .page_tokens = 16,
-                                        .n_pages = pages,
-                                        .max_segments = 600,
-                                        .max_branches = 64,
-                                        .max_positions = 4096,
-                                        .pressure = pressure,
-                                        .seed = 1};
-    CHECK_OK(cop_engine_create(w->model, &options, &w->engine));
+    w->engine = live_world_engine(w, (cop_engine_options){.n_pages = pages,
+                                                          .max_branches = 64,
+                                                          .max_positions = 4096,
+                                                          .max_segments = 600,
+                                                          .pressure = pressure});
 }
 
 /* A sample that has joined its workers does not begin anew by itself: it would do so without them.
