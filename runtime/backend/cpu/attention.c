@@ -1,56 +1,8 @@
-#include "backend/cpu/attention.h"
+#include "backend/cpu/attention_internal.h"
 
 #include <math.h>
 #include <omp.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#include "backend/cpu/attention_kernels.h"
-#include "base/memory.h"
-#include "kv/fold_reference.h"
-
-#define LOG2_E 0x1.71547652b82fep+0
-enum { HUGE_PAGE_BYTES = 2 << 20 };
-
-/* One thread's state within an item. */
-typedef struct worker {
-    cop__fold_scratch fold;
-    cop__row *rows;     /* [64 * group], those of the item's slots, slot by slot */
-    cop__row **visible; /* [64 * group], those that see the current leaf */
-    float *o;           /* [64 * group][d] */
-    float *turned;      /* [64 * group][d], queries as the last entry had them rotated */
-    uint32_t n_slots;   /* slots of the tile that take part in the item */
-    uint32_t slot[COP_TILE_SLOTS_MAX], plan_slot[COP_TILE_SLOTS_MAX];
-    const float *raw[COP_TILE_SLOTS_MAX]; /* queries of the slot's group, not rotated */
-    int32_t angle[COP_TILE_SLOTS_MAX];    /* to what `turned` was rotated; -1: not yet */
-    const cop_walk_entry *listed; /* `visible` holds this entry's rows, which see a whole leaf */
-    uint32_t n_listed;
-    cop_cpu_attention_counters counters;
-} worker;
-
-/* Memory that comes zeroed when it is first touched. */
-typedef struct mapped {
-    void *mapping, *start;
-    size_t bytes;
-} mapped;
-
-struct cop_cpu_attention {
-    cop_cpu_attention_options options;
-    const cop__attention_kernels *kernels;
-    cop__fold_options fold;
-    bool turns;
-    cop_cpu_attention_turn turn;
-    uint32_t group, element_bytes;
-    size_t tile_elements, layer_elements; /* K or V of one (page, head); K and V of one layer */
-    mapped pool;
-    worker **workers;
-    /* A slot's partials are [n_heads][n_partials], so that a row's stand one after the other. */
-    mapped partial_o; /* [d] each */
-    cop__partial *partials;
-    _Atomic uint64_t *loaded; /* [kv_head][page]: tokens loaded in this launch */
-    cop_cpu_attention_counters counters;
-};
 
 /* One leaf of an entry, as the walk of an item comes to it. */
 typedef struct leaf_place {
@@ -61,146 +13,10 @@ typedef struct leaf_place {
 
 typedef struct leaf_walk {
     const cop_plan_tables *tables;
-    const worker *worker;
+    const cop__attention_worker *worker;
     const cop_walk_entry *entry, *end;
     uint32_t first, last; /* what is left of the entry */
 } leaf_walk;
-
-static cop_status check_options(const cop_cpu_attention_options *o) {
-    if (o->head_dim == 0 || o->head_dim % 16 || o->head_dim > COP__HEAD_DIM_MAX)
-        return COP_FAIL(COP_ERR_UNSUPPORTED,
-                        "head_dim %u: attention needs a multiple of 16 up to %d", o->head_dim,
-                        COP__HEAD_DIM_MAX);
-    if (o->n_kv_heads == 0 || o->n_heads == 0 || o->n_heads % o->n_kv_heads)
-        return COP_FAIL(COP_ERR_UNSUPPORTED, "%u heads cannot share %u KV heads evenly", o->n_heads,
-                        o->n_kv_heads);
-    if (o->page_tokens != 16 && o->page_tokens != 32 && o->page_tokens != 64)
-        return COP_FAIL(COP_ERR_CONFIG, "page_tokens %u: must be 16, 32 or 64", o->page_tokens);
-    if (o->n_layers == 0 || o->n_pages == 0 || o->n_threads == 0)
-        return COP_FAIL(COP_ERR_CONFIG, "attention needs layers, pages and threads: %u, %u, %u",
-                        o->n_layers, o->n_pages, o->n_threads);
-    if (!cop_isa_available(o->isa))
-        return COP_FAIL(COP_ERR_UNSUPPORTED, "this machine cannot run %s: choose another isa",
-                        cop_isa_name(o->isa));
-    return COP_OK;
-}
-
-static const cop__attention_kernels *choose_kernels(cop_isa isa) {
-#if defined(__x86_64__)
-    if (isa == COP_ISA_AVX512)
-        return &cop__attention_avx512;
-    if (isa == COP_ISA_AVX2)
-        return &cop__attention_avx2;
-#endif
-    (void)isa;
-    return &cop__attention_portable;
-}
-
-/* Mapped, not allocated, so that it can lie on huge pages: walks over small ones miss the TLB at
- * every tile. */
-static cop_status map_memory(size_t count, size_t size, const char *what, mapped *out) {
-    size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) ||
-        bytes > PTRDIFF_MAX - 2 * (size_t)HUGE_PAGE_BYTES)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "%s of %zu x %zu bytes cannot be held", what, count,
-                        size);
-    out->bytes = bytes + HUGE_PAGE_BYTES;
-    void *mapping = mmap(NULL, out->bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapping == MAP_FAILED)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no %zu bytes for %s: use fewer pages or rows", bytes,
-                        what);
-    const uintptr_t aligned =
-        ((uintptr_t)mapping + HUGE_PAGE_BYTES - 1) & -(uintptr_t)HUGE_PAGE_BYTES;
-    out->mapping = mapping;
-    out->start = (void *)aligned;
-    if (bytes >= HUGE_PAGE_BYTES)
-        (void)madvise(out->start, bytes, MADV_HUGEPAGE); /* only a hint: small pages work too */
-    return COP_OK;
-}
-
-static void unmap_memory(mapped *memory) {
-    if (memory->mapping)
-        munmap(memory->mapping, memory->bytes);
-}
-
-static worker *create_worker(const cop_cpu_attention *a) {
-    const size_t rows = (size_t)COP_TILE_SLOTS_MAX * a->group;
-    worker *w = cop_calloc(1, sizeof *w);
-    if (!w)
-        return NULL;
-    w->rows = cop_calloc(rows, sizeof *w->rows);
-    w->visible = cop_calloc(rows, sizeof(cop__row *));
-    w->o = cop_calloc(rows * a->options.head_dim, sizeof *w->o);
-    w->turned = cop_calloc(rows * a->options.head_dim, sizeof *w->turned);
-    return w;
-}
-
-static void destroy_worker(worker *w) {
-    if (!w)
-        return;
-    cop_free(w->rows);
-    cop_free(w->visible);
-    cop_free(w->o);
-    cop_free(w->turned);
-    cop_free(w);
-}
-
-cop_status cop_cpu_attention_create(const cop_cpu_attention_options *options,
-                                    cop_cpu_attention **out) {
-    *out = NULL;
-    COP_TRY(check_options(options));
-    cop_cpu_attention *a = cop_calloc(1, sizeof *a);
-    if (!a)
-        return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for attention");
-    const uint32_t d = options->head_dim;
-    a->options = *options;
-    a->kernels = choose_kernels(options->isa);
-    a->fold = (cop__fold_options){.d = d, .round_p = options->bf16};
-    a->fold.c = (float)(LOG2_E / sqrt(d));
-    a->group = options->n_heads / options->n_kv_heads;
-    a->element_bytes = options->bf16 ? 2 : 4;
-    a->tile_elements = (size_t)options->page_tokens * d;
-    a->layer_elements = 2 * a->tile_elements * options->n_kv_heads * options->n_pages;
-    const size_t partials = (size_t)options->max_partials * options->n_heads;
-    cop_status status = map_memory((size_t)options->n_layers * a->layer_elements, a->element_bytes,
-                                   "the KV pool", &a->pool);
-    if (status == COP_OK)
-        status = map_memory(partials, d * sizeof(float), "attention partials", &a->partial_o);
-    if (status != COP_OK)
-        goto failed;
-    a->workers = cop_calloc(options->n_threads, sizeof *a->workers);
-    a->partials = cop_calloc(partials, sizeof *a->partials);
-    a->loaded = cop_calloc((size_t)options->n_pages * options->n_kv_heads, sizeof(uint64_t));
-    bool complete = a->workers && a->partials && a->loaded;
-    for (uint32_t t = 0; complete && t < options->n_threads; t++) {
-        a->workers[t] = create_worker(a);
-        const worker *w = a->workers[t];
-        complete = w && w->rows && w->visible && w->o && w->turned;
-    }
-    if (complete) {
-        *out = a;
-        return COP_OK;
-    }
-    status = COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %u attention partials and %u threads",
-                      options->max_partials, options->n_threads);
-failed:
-    cop_cpu_attention_destroy(a);
-    return status;
-}
-
-void cop_cpu_attention_destroy(cop_cpu_attention *a) {
-    if (!a)
-        return;
-    unmap_memory(&a->pool);
-    unmap_memory(&a->partial_o);
-    for (uint32_t t = 0; a->workers && t < a->options.n_threads; t++)
-        destroy_worker(a->workers[t]);
-    cop_free(a->workers);
-    cop_free(a->partials);
-    cop_free(a->loaded);
-    cop_free(a);
-}
 
 /* Element offset of the K tile of (layer, page, head); the V tile follows it. */
 static size_t tile_offset(const cop_cpu_attention *a, uint32_t layer, uint32_t page,
@@ -326,7 +142,7 @@ static void hint_next(const cop_cpu_attention *a, cop__leaf *leaf, const cop__le
 /* Sets up the rows of the slots that take part in the item. */
 static void begin_item(const cop_cpu_attention *a, const cop_plan_tables *tables,
                        const cop_item *item, uint32_t head, const float *q, size_t q_stride,
-                       worker *w) {
+                       cop__attention_worker *w) {
     const uint32_t d = a->options.head_dim;
     const cop_tile *tile = &tables->tiles[item->tile];
     uint64_t mask = 0;
@@ -353,7 +169,7 @@ static void begin_item(const cop_cpu_attention *a, const cop_plan_tables *tables
 }
 
 static uint32_t list_visible(const cop_cpu_attention *a, const cop_plan_tables *tables,
-                             const leaf_place *place, worker *w) {
+                             const leaf_place *place, cop__attention_worker *w) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->n_slots; i++) {
         const uint32_t end = visible_end(tables, place->entry, w->slot[i]);
@@ -371,7 +187,7 @@ static uint32_t list_visible(const cop_cpu_attention *a, const cop_plan_tables *
 
 /* Rotates the queries of the slots that see the entry to where it has them. */
 static void turn_queries(const cop_cpu_attention *a, const cop_plan_tables *tables,
-                         const cop_walk_entry *entry, worker *w) {
+                         const cop_walk_entry *entry, cop__attention_worker *w) {
     const uint32_t d = a->options.head_dim;
     const cop_rotary *rotary = a->turn.rotary;
     for (uint32_t i = 0; i < w->n_slots; i++) {
@@ -394,7 +210,7 @@ static void turn_queries(const cop_cpu_attention *a, const cop_plan_tables *tabl
 }
 
 static void fold_leaf(const cop_cpu_attention *a, const cop_plan_tables *tables,
-                      const leaf_place *place, cop__leaf *leaf, worker *w) {
+                      const leaf_place *place, cop__leaf *leaf, cop__attention_worker *w) {
     if (a->turns)
         turn_queries(a, tables, place->entry, w);
     const bool whole = place->tokens == COP_LEAF_TOKENS && place->entry->limits == COP_LIMITS_NONE;
@@ -420,7 +236,7 @@ static size_t partial_of(const cop_cpu_attention *a, const cop_slot *slot, uint3
 
 /* A row with one chunk is final here; another one's chunk becomes a partial. */
 static void end_item(cop_cpu_attention *a, const cop_plan_tables *tables, const cop_item *item,
-                     uint32_t head, float *out, size_t out_stride, worker *w) {
+                     uint32_t head, float *out, size_t out_stride, cop__attention_worker *w) {
     const uint32_t d = a->options.head_dim;
     for (uint32_t r = 0; r < w->n_slots * a->group; r++) {
         const cop_slot *slot = &tables->slots[w->plan_slot[r / a->group]];
@@ -442,7 +258,7 @@ static void end_item(cop_cpu_attention *a, const cop_plan_tables *tables, const 
 }
 
 static void merge_row(cop_cpu_attention *a, const cop_slot *slot, uint32_t query_head, float *out,
-                      size_t out_stride, worker *w) {
+                      size_t out_stride, cop__attention_worker *w) {
     const uint32_t d = a->options.head_dim;
     const size_t at = partial_of(a, slot, query_head);
     finish_row(a, (float *)a->partial_o.start + at * d, a->partials + at, slot->n_partials,
@@ -482,7 +298,7 @@ static bool find_first_leaf(const launch *run, uint64_t work, cop__leaf *leaf) {
 
 /* Runs one work and returns the next, which it draws when it comes to its last leaf: early enough
  * to fetch that one's first leaf, too late to keep it from an idle thread. */
-static uint64_t run_work(launch *run, uint64_t work, worker *w) {
+static uint64_t run_work(launch *run, uint64_t work, cop__attention_worker *w) {
     cop_cpu_attention *a = run->attention;
     const cop_plan_tables *tables = run->tables;
     const uint32_t head = (uint32_t)(work % a->options.n_kv_heads);
@@ -617,7 +433,7 @@ cop_status cop_cpu_attention_run(cop_cpu_attention *a, uint32_t layer,
                   .n_work = (uint64_t)tables->n_items * a->options.n_kv_heads};
 #pragma omp parallel num_threads((int)a->options.n_threads)
     {
-        worker *w = a->workers[omp_get_thread_num()];
+        cop__attention_worker *w = a->workers[omp_get_thread_num()];
 #pragma omp for schedule(static)
         for (uint32_t s = 0; s < tables->n_slots; s++)
             clear_slot(a, &tables->slots[s], out, out_stride);
