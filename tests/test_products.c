@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "backend/cpu/products.h"
+#include "base/mapping.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "check.h"
@@ -174,15 +175,17 @@ static void problem_release(problem *p) {
 
 typedef struct packs {
     cop_packed parts[COP_PRODUCT_PARTS];
+    cop_mapping memory[COP_PRODUCT_PARTS];
 } packs;
 
 static packs pack_problem(const problem *p, uint32_t threads) {
     packs all;
     for (uint32_t i = 0; i < p->n_parts; i++) {
         CHECK_OK(cop_packed_plan(&p->tensors[i], p->arith, &all.parts[i]));
-        all.parts[i].data = cop_panels_map(cop_packed_bytes(&all.parts[i]));
+        CHECK(cop_mapping_create(cop_packed_bytes(&all.parts[i]), &all.memory[i]));
+        all.parts[i].data = all.memory[i].start;
         float *scratch = cop_calloc(threads * cop_packed_scratch(&all.parts[i]), sizeof *scratch);
-        CHECK(all.parts[i].data && scratch);
+        CHECK(scratch != NULL);
         cop_packed_fill(&all.parts[i], &p->tensors[i], threads, scratch);
         cop_free(scratch);
     }
@@ -191,7 +194,7 @@ static packs pack_problem(const problem *p, uint32_t threads) {
 
 static void packs_release(packs *all, uint32_t n) {
     for (uint32_t i = 0; i < n; i++)
-        cop_panels_unmap(all->parts[i].data, cop_packed_bytes(&all->parts[i]));
+        cop_mapping_destroy(&all->memory[i]);
 }
 
 /* Runs the first `rows` rows and compares bits; nothing beside the outputs may be written. */

@@ -1,13 +1,10 @@
 /* Attention's pool and its threads' scratch. */
 #include <math.h>
-#include <sys/mman.h>
 
 #include "backend/cpu/attention_internal.h"
 #include "base/memory.h"
 
 #define LOG2_E 0x1.71547652b82fep+0
-enum { HUGE_PAGE_BYTES = 2 << 20 };
-
 static cop_status check_options(const cop_cpu_attention_options *o) {
     if (o->head_dim == 0 || o->head_dim % 16 || o->head_dim > COP__HEAD_DIM_MAX)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
@@ -38,32 +35,15 @@ static const cop__attention_kernels *choose_kernels(cop_isa isa) {
     return &cop__attention_portable;
 }
 
-/* Mapped, not allocated, so that it can lie on huge pages: walks over small ones miss the TLB at
- * every tile. */
-static cop_status map_memory(size_t count, size_t size, const char *what, cop__mapped *out) {
+static cop_status map_memory(size_t count, size_t size, const char *what, cop_mapping *out) {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) ||
-        bytes > PTRDIFF_MAX - 2 * (size_t)HUGE_PAGE_BYTES)
+    if (__builtin_mul_overflow(count, size, &bytes))
         return COP_FAIL(COP_ERR_NO_MEMORY, "%s of %zu x %zu bytes cannot be held", what, count,
                         size);
-    out->bytes = bytes + HUGE_PAGE_BYTES;
-    void *mapping = mmap(NULL, out->bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapping == MAP_FAILED)
+    if (!cop_mapping_create(bytes, out))
         return COP_FAIL(COP_ERR_NO_MEMORY, "no %zu bytes for %s: use fewer pages or rows", bytes,
                         what);
-    const uintptr_t aligned =
-        ((uintptr_t)mapping + HUGE_PAGE_BYTES - 1) & -(uintptr_t)HUGE_PAGE_BYTES;
-    out->mapping = mapping;
-    out->start = (void *)aligned;
-    if (bytes >= HUGE_PAGE_BYTES)
-        (void)madvise(out->start, bytes, MADV_HUGEPAGE); /* only a hint: small pages work too */
     return COP_OK;
-}
-
-static void unmap_memory(cop__mapped *memory) {
-    if (memory->mapping)
-        munmap(memory->mapping, memory->bytes);
 }
 
 static cop__attention_worker *create_worker(const cop_cpu_attention *a) {
@@ -134,8 +114,8 @@ failed:
 void cop_cpu_attention_destroy(cop_cpu_attention *a) {
     if (!a)
         return;
-    unmap_memory(&a->pool);
-    unmap_memory(&a->partial_o);
+    cop_mapping_destroy(&a->pool);
+    cop_mapping_destroy(&a->partial_o);
     for (uint32_t t = 0; a->workers && t < a->options.n_threads; t++)
         destroy_worker(a->workers[t]);
     cop_free(a->workers);

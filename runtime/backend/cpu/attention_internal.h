@@ -10,6 +10,7 @@
 
 #include "backend/cpu/attention.h"
 #include "backend/cpu/attention_kernels.h"
+#include "base/mapping.h"
 #include "kv/fold_reference.h"
 
 /* One thread's state within an item. */
@@ -28,12 +29,6 @@ typedef struct cop__attention_worker {
     cop_cpu_attention_counters counters;
 } cop__attention_worker;
 
-/* Memory that comes zeroed when it is first touched. */
-typedef struct cop__mapped {
-    void *mapping, *start;
-    size_t bytes;
-} cop__mapped;
-
 struct cop_cpu_attention {
     cop_cpu_attention_options options;
     const cop__attention_kernels *kernels;
@@ -42,10 +37,10 @@ struct cop_cpu_attention {
     cop_cpu_attention_turn turn;
     uint32_t group, element_bytes;
     size_t tile_elements, layer_elements; /* K or V of one (page, head); K and V of one layer */
-    cop__mapped pool;
+    cop_mapping pool;
     cop__attention_worker **workers;
     /* A slot's partials are [n_heads][n_partials], so that a row's stand one after the other. */
-    cop__mapped partial_o; /* [d] each */
+    cop_mapping partial_o; /* [d] each */
     cop__partial *partials;
     _Atomic uint64_t *loaded; /* [kv_head][page]: tokens loaded in this launch */
     cop_cpu_attention_counters counters;

@@ -10,6 +10,7 @@
 #include "backend/cpu/attention.h"
 #include "backend/cpu/ops.h"
 #include "backend/cpu/products.h"
+#include "base/mapping.h"
 
 enum { COP_CPU_DESCRIBE_BYTES = 160, COP_CPU_PARALLEL_ROWS = 8 };
 
@@ -28,8 +29,7 @@ struct cop_backend {
     const cop_tensor *embed; /* borrowed from the model: rows are widened as they are read */
     cop_cpu_layer *layers;
     cop_packed head;
-    void *panels;
-    size_t panels_bytes;
+    cop_mapping panels;
     float *vectors; /* all norms and biases, widened: the layers', then the final norm */
     const float *norm_final;
 

@@ -89,24 +89,24 @@ static cop_status check_matrix(const cop_backend *b, matrix m, const cop_tensor 
 /* Two passes over the matrices: their sizes, then their panels, all in one mapping. */
 static cop_status pack_weights(cop_backend *b, const cop_model *model) {
     const uint32_t n = b->shape.n_layers * MATRICES_A_LAYER + 1;
-    size_t scratch_floats = 0;
+    size_t scratch_floats = 0, panels_bytes = 0;
     for (uint32_t i = 0; i < n; i++) {
         const matrix m = matrix_at(b, i);
         const cop_tensor *tensor = cop_model_tensor(model, m.weight, m.layer);
         COP_TRY(check_matrix(b, m, tensor));
         COP_TRY(cop_packed_plan(tensor, b->options.arith, m.packed));
-        b->panels_bytes += cop_packed_bytes(m.packed);
+        panels_bytes += cop_packed_bytes(m.packed);
         const size_t need = cop_packed_scratch(m.packed);
         scratch_floats = need > scratch_floats ? need : scratch_floats;
     }
-    b->panels = cop_panels_map(b->panels_bytes);
+    const bool mapped = cop_mapping_create(panels_bytes, &b->panels);
     float *scratch = cop_calloc(b->options.n_threads * scratch_floats, sizeof *scratch);
-    if (!b->panels || !scratch) {
+    if (!mapped || !scratch) {
         cop_free(scratch);
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for %zu MB of repacked weights (%s)",
-                        b->panels_bytes >> 20, cop_arith_name(b->options.arith));
+                        panels_bytes >> 20, cop_arith_name(b->options.arith));
     }
-    uint8_t *at = b->panels;
+    uint8_t *at = b->panels.start;
     for (uint32_t i = 0; i < n; i++) {
         const matrix m = matrix_at(b, i);
         m.packed->data = at;
@@ -309,7 +309,7 @@ void cop__cpu_destroy(cop_backend *b) {
     cop_cpu_attention_destroy(b->attention);
     cop_products_destroy(b->products);
     cop_rotary_release(&b->rotary);
-    cop_panels_unmap(b->panels, b->panels_bytes);
+    cop_mapping_destroy(&b->panels);
     for (int a = 0; a < COP_A_COUNT; a++)
         cop_free(b->activation[a]);
     cop_free(b->layers);

@@ -1,5 +1,5 @@
-/* Which instruction set the cpu backend runs on, chosen when it is created. The declared arithmetics
- * give the same bits on all of them (backend/arith.h). */
+/* Which instruction set the cpu backend runs on, chosen when it is created. The declared
+ * arithmetics give the same bits on all of them (backend/arith.h). */
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +12,7 @@ typedef enum cop_isa {
     COP_ISA_AVX512, /* F, BW, VL, DQ */
 } cop_isa;
 
-const char *cop_isa_name(cop_isa isa);         /* "portable", "avx2", "avx512" */
-bool cop_isa_available(cop_isa isa);           /* this machine can run it */
-bool cop_isa_has_vnni(void);                   /* AVX512-VNNI as well */
+const char *cop_isa_name(cop_isa isa);                     /* "portable", "avx2", "avx512" */
+bool cop_isa_available(cop_isa isa);                       /* this machine can run it */
+bool cop_isa_has_vnni(void);                               /* AVX512-VNNI as well */
 cop_status cop_isa_choose(const char *name, cop_isa *out); /* NULL: the best one */

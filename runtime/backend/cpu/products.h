@@ -7,8 +7,8 @@
  * stream; with one row several panels are walked at once, with many rows a register tile of rows
  * uses each weight that it loads, so a step reads the weights from memory once.
  *
- * A cop_packed describes panels inside memory that the caller owns (cop_panels_map: zeroed, on huge
- * pages where the system grants them). A cop_products owns the scratch of the inputs' block sums
+ * A cop_packed describes panels inside memory that the caller owns (a cop_mapping: on huge pages
+ * where the system grants them). A cop_products owns the scratch of the inputs' block sums
  * and int8 copies; one thread drives it, its own OpenMP threads share the panels statically.
  * Nothing is allocated after create.
  */
@@ -52,9 +52,6 @@ size_t cop_packed_bytes(const cop_packed *packed);
 size_t cop_packed_scratch(const cop_packed *packed);
 void cop_packed_fill(const cop_packed *packed, const cop_tensor *tensor, uint32_t n_threads,
                      float *scratch);
-
-void *cop_panels_map(size_t bytes); /* NULL when it cannot be had */
-void cop_panels_unmap(void *memory, size_t bytes);
 
 typedef struct cop_products_options {
     cop_isa isa;

@@ -1,10 +1,7 @@
 #include <omp.h>
-#include <sys/mman.h>
 
 #include "backend/cpu/products_kernels.h"
 #include "kv/fold_reference.h"
-
-enum { PAGE_BYTES = 4096, HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
 
 static cop_pack pack_of(cop_dtype type, cop_arith arith) {
     if (arith == COP_ARITH_F32)
@@ -150,30 +147,4 @@ void cop_packed_fill(const cop_packed *packed, const cop_tensor *tensor, uint32_
     for (uint32_t p = 0; p < packed->panels; p++)
         fill_panel(packed, tensor, p,
                    scratch + (size_t)omp_get_thread_num() * cop_packed_scratch(packed));
-}
-
-/* The mapping is one huge page longer than asked for, so that its start can be aligned to one; the
- * distance to the true start is recomputed from the word kept before the panels. */
-void *cop_panels_map(size_t bytes) {
-    size_t whole;
-    if (__builtin_add_overflow(bytes, (size_t)HUGE_PAGE_BYTES + PAGE_BYTES, &whole))
-        return NULL;
-    char *start = mmap(NULL, whole, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (start == MAP_FAILED)
-        return NULL;
-    const uintptr_t first = (uintptr_t)start + PAGE_BYTES;
-    const uintptr_t aligned = (first + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-    char *panels = start + (aligned - (uintptr_t)start);
-    madvise(panels, bytes, MADV_HUGEPAGE); /* advice: small pages work as well, only slower */
-    memcpy(panels - sizeof start, &start, sizeof start);
-    return panels;
-}
-
-void cop_panels_unmap(void *memory, size_t bytes) {
-    if (!memory)
-        return;
-    char *start;
-    memcpy(&start, (char *)memory - sizeof start, sizeof start);
-    munmap(start, bytes + HUGE_PAGE_BYTES + PAGE_BYTES);
 }
