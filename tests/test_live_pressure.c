@@ -3,7 +3,13 @@
  * set so that none binds across branches: what hangs on who is faster is no promise. */
 #include "live_world.h"
 
+#include "reason/rules/dynasor.h"
+#include "reason/rules/policy.h"
+#include "reason/rules/samples.h"
+
 enum { PROBLEMS = 6, AT_ONCE = 4, SCRIPTS = 4 };
+
+typedef enum rule_kind { NO_RULE, DEADLINE, PROBES, VOTE } rule_kind;
 
 typedef struct set { /* problems of one kind */
     const char *name;
@@ -11,6 +17,7 @@ typedef struct set { /* problems of one kind */
     cop_live_options options;
     cop_token_ids prompt[PROBLEMS], spawn[PROBLEMS];
     uint32_t max_positions;
+    rule_kind rule;
 } set;
 
 typedef struct told {
@@ -23,6 +30,7 @@ typedef struct told {
 typedef struct desk {
     cop_problem_queue queue;
     cop_live *live[PROBLEMS];
+    cop_rule *rules[PROBLEMS];
     uint64_t heard[PROBLEMS];
     uint32_t next;
 } desk;
@@ -71,8 +79,30 @@ static told tell(const cop_live *live, uint32_t n_samples, uint64_t heard) {
     return t;
 }
 
-static void run(const set *s, cop_pressure pressure, uint32_t pages, told out[PROBLEMS],
-                cop_metrics *m) {
+/* Rules that decide of each path by what it says alone. NULL: none. */
+static cop_rule *make_rule(rule_kind kind, uint32_t n_samples) {
+    static const cop_rule_limits limits = {.max_branches = 64, .max_tokens = 2000};
+    cop_rule *rule = NULL;
+    if (kind == DEADLINE)
+        CHECK_OK(cop_policy_create(
+            &limits, &(cop_policy_options){.deadline_tokens = 33, .keep_partial = true}, &rule));
+    if (kind == PROBES)
+        CHECK_OK(cop_dynasor_create(&limits,
+                                    &(cop_dynasor_options){.mode = COP_DYNASOR_CLIENT,
+                                                           .k = 2,
+                                                           .chunk = 12,
+                                                           .suffix = " So {",
+                                                           .probe_tokens = 5},
+                                    &rule));
+    if (kind == VOTE)
+        CHECK_OK(cop_samples_create(
+            &limits, &(cop_samples_options){.kind = COP_SAMPLES_SELF_CONSISTENCY, .n = n_samples},
+            &rule));
+    return rule;
+}
+
+static void run(const set *s, cop_pressure pressure, uint32_t pages, uint32_t at_once,
+                told out[PROBLEMS], cop_metrics *m) {
     cop_engine_options options = {.arith = COP_ARITH_F32,
                                   .n_threads = 1,
                                   .page_tokens = 16,
@@ -94,9 +124,11 @@ static void run(const set *s, cop_pressure pressure, uint32_t pages, told out[PR
         o.problem_key = i;
         o.listener = hear;
         o.listener_context = &d.heard[i];
+        o.rule = d.rules[i] = make_rule(s->rule, o.n_samples);
+        o.rule_over_samples = s->rule == VOTE;
         CHECK_OK(cop_live_create(&o, &d.live[i]));
     }
-    CHECK_OK(cop_engine_run_queue(engine, &d.queue, AT_ONCE, m));
+    CHECK_OK(cop_engine_run_queue(engine, &d.queue, at_once, m));
     CHECK_EQ(m->kv_pages_leaked, 0);
     CHECK_EQ(m->allocations_in_steps, 0);
     CHECK_EQ(m->failed_rows, 0);
@@ -104,6 +136,7 @@ static void run(const set *s, cop_pressure pressure, uint32_t pages, told out[PR
     for (uint32_t i = 0; i < PROBLEMS; i++) {
         out[i] = tell(d.live[i], s->options.n_samples, d.heard[i]);
         cop_live_destroy(d.live[i]);
+        cop_rule_destroy(d.rules[i]);
     }
     cop_engine_destroy(engine);
 }
@@ -133,15 +166,21 @@ static void work(const set *s, const uint32_t *percents, uint32_t n_percents, bo
                  seen *sum) {
     told plain[PROBLEMS], tight[PROBLEMS];
     cop_metrics roomy, m;
-    run(s, COP_PRESSURE_FAIL, 3000, plain, &roomy);
+    run(s, COP_PRESSURE_FAIL, 3000, AT_ONCE, plain, &roomy);
     for (uint32_t i = 0; i < PROBLEMS; i++)
         CHECK(!forks || plain[i].n_paths > 0);
-    const uint64_t least = roomy.view_pages_longest, most = roomy.kv_pages_peak;
+    uint64_t least = roomy.view_pages_longest;
+    const uint64_t most = roomy.kv_pages_peak;
+    if (s->rule != NO_RULE) { /* which forgets whole problems only: what one needs alone */
+        run(s, COP_PRESSURE_FAIL, 3000, 1, tight, &m);
+        check_same(s, plain, tight, 3000);
+        least = m.kv_pages_peak;
+    }
     CHECK(least < most);
     for (uint32_t i = 0; i < n_percents; i++) {
         const uint32_t pages = (uint32_t)(least + (most - least) * percents[i] / 100);
         for (cop_pressure p = COP_PRESSURE_QUEUE; p <= COP_PRESSURE_RECOMPUTE; p++) {
-            run(s, p, pages, tight, &m);
+            run(s, p, pages, AT_ONCE, tight, &m);
             check_same(s, plain, tight, pages);
             CHECK_EQ(m.tokens_total, roomy.tokens_total);
             CHECK_EQ(m.tokens_longest_thread, roomy.tokens_longest_thread);
@@ -151,7 +190,8 @@ static void work(const set *s, const uint32_t *percents, uint32_t n_percents, bo
             sum->runs++;
         }
     }
-    run(s, COP_PRESSURE_PRUNE_LOWEST, (uint32_t)(least + (most - least) * 30 / 100), tight, &m);
+    run(s, COP_PRESSURE_PRUNE_LOWEST, (uint32_t)(least + (most - least) * 30 / 100), AT_ONCE, tight,
+        &m);
     CHECK(m.branches_shed <= m.prunes);
     sum->shed += m.branches_shed;
     for (uint32_t i = 0; i < PROBLEMS; i++)
@@ -175,8 +215,9 @@ static void close_set(set *s) {
 
 typedef struct kind {
     const char *dialect, *plan, *inner;
-    bool nested, reuse;
+    bool nested, reuse, penalty;  /* a factor that is the sample's */
     uint32_t n_samples, deadline; /* paths that pass it are dropped */
+    rule_kind rule;
 } kind;
 
 static void work_kind(const kind *k, seen *sum) {
@@ -188,11 +229,15 @@ static void work_kind(const kind *k, seen *sum) {
     dialect.nested |= k->nested;
     if (k->reuse)
         dialect.reuse = COP_REUSE_LONGEST_PREFIX;
+    if (k->penalty) {
+        dialect.sampling[COP_STAGE_PATH].penalty = 1.5f;
+        dialect.penalty_shared = true;
+    }
     bool forks = dialect.join != COP_JOIN_NONE;
     cop_script script[SCRIPTS] = {
         live_world_say(&w, "", k->plan), live_world_say(&w, "1", k->deadline ? "<ok>1<end>" : "ab"),
         live_world_say(&w, "2", k->inner), live_world_say(&w, "3", "one of many words")};
-    set s = {.name = k->dialect, .model = w.model, .max_positions = 1024};
+    set s = {.name = k->dialect, .model = w.model, .max_positions = 1024, .rule = k->rule};
     s.options = (cop_live_options){.dialect = &dialect,
                                    .tokenizer = w.tokenizer,
                                    .n_samples = k->n_samples,
@@ -249,6 +294,19 @@ static void test_scripted_problems_in_any_pool(void) {
          .deadline = 45},
         {.dialect = "multiverse", .plan = GOALS, .inner = "2", .n_samples = 2},
         {.dialect = "sequential", .plan = "", .inner = "", .n_samples = 5},
+        {.dialect = "countdown-stitch",
+         .plan = PLAN,
+         .inner = "2",
+         .n_samples = 2,
+         .penalty = true},
+        {.dialect = "countdown-stitch", .plan = PLAN, .inner = "2", .n_samples = 1, .rule = PROBES},
+        {.dialect = "countdown-stitch",
+         .plan = PLAN,
+         .inner = "x<try>e<try>f<fork>",
+         .nested = true,
+         .n_samples = 2,
+         .rule = DEADLINE},
+        {.dialect = "countdown-message", .plan = PLAN, .inner = "2", .n_samples = 3, .rule = VOTE},
     };
     seen sum = {0};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

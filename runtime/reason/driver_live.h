@@ -12,8 +12,9 @@
  * that PRUNE_LOWEST ends: the one that the rule gives up, else the path, or where nothing forks the
  * sample, of the lowest mean log-probability, never the last of its block or problem. What hangs on
  * which branch is faster (one budget of several branches, a quorum, a first finisher, a shared
- * penalty) may come out otherwise. Under a rule, which cannot forget, and under a shared penalty no
- * branch begins anew: such a run may need more than its longest view.
+ * penalty) may come out otherwise. Under a rule, which cannot forget one branch, a problem begins
+ * anew as a whole or not at all (as after a first wave of samples), and under a shared penalty a
+ * sample does: what then stays in the pool may need more than the longest view.
  */
 #pragma once
 

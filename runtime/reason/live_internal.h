@@ -398,6 +398,9 @@ void cop__live_penalty_request(cop_live *live, cop_live_record *record, cop_stag
 /* live_rule.c; all but create do nothing where there is no rule */
 cop_status cop__live_rule_create(cop_live *live); /* last of the driver's parts */
 cop_status cop__live_rule_reset(cop_live *live);
+/* The problem begins anew, and its rule with it; not where the rule has seen waves before. */
+bool cop__live_rule_may_forget(const cop_live *live);
+cop_status cop__live_rule_forget(cop_live *live);
 uint32_t cop__live_rule_extra(const cop_live *live); /* probes that start with the samples */
 /* Feeds the record's ids from `first` on, unless a probe comes first. `plain`: the token called for
  * nothing else. */

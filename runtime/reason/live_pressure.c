@@ -3,8 +3,9 @@
  *
  * A branch that begins anew says what it said before, so its records, and those of the blocks that
  * it opens once more, are the ones it had: paths keep their numbers, and a listener, who has heard
- * it all, hears only what is new. Not so under a rule, which cannot forget what it was told, nor
- * where a penalty hangs on what the answer's other branches have done, nor a sample of workers. */
+ * it all, hears only what is new. Under a rule, which cannot forget one branch but can forget all,
+ * only the whole problem does; where a penalty hangs on what the answer's other branches have done,
+ * only the whole sample; a sample of workers does not. */
 #include <string.h>
 
 #include "reason/live_internal.h"
@@ -173,12 +174,16 @@ static cop_status restart_path(cop_live *live, cop_engine *engine, uint32_t numb
 bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask) {
     cop_live *live = (cop_live *)driver;
     const uint32_t number = cop_engine_branch(engine, branch).data;
-    bool never = live->rule || (cop__live_penalises(live) && live->options.dialect->penalty_shared);
+    const bool whole = number == UINT32_MAX; /* the root */
+    bool may = whole ? cop__live_rule_may_forget(live) : !live->rule && !live->shared;
     /* A sample whose workers were joined would have to open them again where it stands. */
-    const bool joined = live->shared && number != UINT32_MAX;
-    if (ask || never || joined)
-        return !never && !joined;
-    if (number == UINT32_MAX) { /* the root */
+    if (may && !whole && live->records[number].n_path > 0)
+        may = !cop__live_penalises(live) || !live->options.dialect->penalty_shared;
+    if (ask || !may)
+        return may;
+    if (whole) {
+        if (cop__live_rule_forget(live) != COP_OK)
+            return false;
         for (uint32_t i = 0; i < live->options.n_samples; i++)
             withdraw_sample(live, i);
         live->spent = false;

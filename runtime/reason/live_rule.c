@@ -492,6 +492,16 @@ cop_status cop__live_rule_reset(cop_live *live) {
     return COP_OK;
 }
 
+bool cop__live_rule_may_forget(const cop_live *live) {
+    return !live->rule || live->options.first_sample == 0;
+}
+
+cop_status cop__live_rule_forget(cop_live *live) {
+    if (live->rule)
+        cop_rule_reset(live->rule->rule);
+    return cop__live_rule_reset(live);
+}
+
 static cop_status refuse(const cop_live *live, const cop_rule_needs *needs, const char *name) {
     if (needs->runs_prompts)
         return COP_FAIL(COP_ERR_UNSUPPORTED,
