@@ -317,10 +317,57 @@ static void test_a_dialect_made_from_the_page_alone(void) {
     live_world_close(&w);
 }
 
+/* Items that nothing closes, at the beginning of a line; a conclusion that nothing closes. */
+static const char relay_file[] =
+    "{\"name\": \"relay\", \"source\": \"a test\", \"join\": \"reprefill\", \"tags\": {"
+    "\"plan\": {\"open\": \"[[plan]]\", \"close\": \"[[go]]\"}, \"item\": {\"open\": \"\\n* \"}, "
+    "\"path\": {\"open\": \"[[worker\", \"close\": \"[[over]]\"}, "
+    "\"block\": {\"close\": \"[[sum]]\"}}, \"path_end\": \"joins\", \"max_paths\": 3, "
+    "\"branch_prompt\": \"\\n[[worker {n}]] {item}\\n\", \"join_prompt\": \"\\n[[sum]]\\n\"}";
+
+static void test_a_list_of_lines_is_a_plan(void) {
+    char path[] = "/tmp/coppice-relay-XXXXXX.json";
+    int fd = mkstemps(path, 5);
+    CHECK(fd >= 0);
+    CHECK_EQ(write(fd, relay_file, sizeof relay_file - 1), sizeof relay_file - 1);
+    close(fd);
+    world w = live_world_open("sequential", 64, 4096);
+    cop_dialect_close(w.dialect);
+    CHECK_OK(cop_dialect_open(path, &w.dialect));
+    unlink(path);
+    const cop_dialect *d = cop_dialect_of(w.dialect);
+
+    cop_metrics m;
+    cop_script script[] = {
+        live_world_say(&w, "", "\n* no task\n[[plan]]\n* 2 * 3\n* b\n[[go]]\n* x$"),
+        live_world_say(&w, "1", "is\n* 6[[over]]"), live_world_say(&w, "2", "y[[over]]")};
+    cop_live *live = live_world_run(&w, &(cop_live_options){.script = script, .n_script = 3}, &m);
+    static const char said[] = "\n* no task\n[[plan]]\n* 2 * 3\n* b\n[[go]]\n[[worker 1]] 2 * 3\n"
+                               "is\n* 6[[over]]\n[[worker 2]] b\ny[[over]]\n[[sum]]\n";
+    CHECK(strncmp(live_world_read(live).text, said, sizeof said - 1) == 0);
+    CHECK_EQ(cop_live_sample_read(live, 0).ill_formed_tags, 0);
+    CHECK_EQ(cop_live_path_count(live), 2);
+    cop_live_destroy(live);
+
+    check_text(
+        d,
+        "\n* no task\n[[plan]]\n* 2 * 3\n* b\n[[go]]\n[[worker 1]] 2 * 3\nis\n* 6\n[[over]]\n"
+        "[[worker 2]] b\ny[[over]]\n[[sum]]\nso",
+        "\n[[plan]]\n* 2 * 3\n* b\n[[go]]([\n[[worker 1]] 2 * 3\n]is\n* 6\n[[over]]|"
+        "[\n[[worker 2]] b\n]y[[over]]){\n[[sum]]\n}so");
+    cop_trajectories *set;
+    CHECK_STATUS(import(d, "[[plan]]\n* a\n[[go]]\n[[worker 1]] a[[plan]][[over]]", &set),
+                 COP_ERR_FORMAT);
+    CHECK_MESSAGE("[[plan]] inside a path");
+    cop_trajectories_destroy(set);
+    live_world_close(&w);
+}
+
 int main(void) {
     RUN(test_each_preset_cuts_its_text);
     RUN(test_no_preset_is_without_a_text);
     RUN(test_text_that_a_system_would_not_write_is_refused);
     RUN(test_a_dialect_made_from_the_page_alone);
+    RUN(test_a_list_of_lines_is_a_plan);
     return check_report();
 }

@@ -1,6 +1,7 @@
 /* What this build, this machine and a model are: one JSON object, printed as such or as text. */
 #include "command/command.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,14 @@ static cop_status collect(const char *model_path, const char *random, const char
 }
 
 /* "key: value" with nested objects below, indented; arrays of texts on one line. */
+/* It begins or ends with a space or a newline, which quotes make visible. */
+static bool has_edges(const json_t *text) {
+    const char *first = json_string_value(text);
+    const size_t bytes = json_string_length(text);
+    return bytes > 0 &&
+           (isspace((unsigned char)first[0]) || isspace((unsigned char)first[bytes - 1]));
+}
+
 static cop_status put_value(cop_buffer *out, const char *key, const json_t *value, int depth) {
     COP_TRY(cop_buffer_printf(out, "%*s%s:", 2 * depth, "", key));
     if (json_is_object(value)) {
@@ -244,7 +253,7 @@ static cop_status put_value(cop_buffer *out, const char *key, const json_t *valu
         }
         return cop_buffer_printf(out, "\n");
     }
-    if (json_is_string(value)) {
+    if (json_is_string(value) && !has_edges(value)) {
         const char *line = json_string_value(value);
         if (!strchr(line, '\n'))
             return cop_buffer_printf(out, " %s\n", line);

@@ -64,7 +64,7 @@ int cop_command_replay(int argc, char **argv) {
         {"trajectories", COP_OPTION_TEXT, &trajectories, "FILE",
          "recorded problems, JSONL (coppice import makes them)", .required = true},
         {"join", COP_OPTION_TEXT, &join, "RULE,..",
-         "flattened, reprefill, reprefill+reuse, stitch, or all (all)"},
+         "flattened, reprefill, reprefill+reuse, stitch, shared, or all but that (all)"},
         {"out", COP_OPTION_TEXT, &out, "DIR", "result folder, made when it is not there",
          .required = true},
         {"id", COP_OPTION_TEXT, &id, "ID", "only this trajectory"},

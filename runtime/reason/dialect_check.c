@@ -83,9 +83,10 @@ static cop_status check_implied(const cop_json *root, const cop_dialect *d) {
     bool concluded = d->close[COP_EL_JOIN].bytes && !d->join_outside;
     if (!d->close[COP_EL_BLOCK].bytes &&
         (d->open[COP_EL_BLOCK].bytes || !d->open[COP_EL_PLAN].bytes || !concluded))
-        return cop_json_fail(root, "tags.block.close",
-                             "is missing: only a block that begins with its plan may end with its "
-                             "conclusion");
+        return cop_json_fail(
+            root, "tags.block.close",
+            "is missing, and no tags.join.close ends the block in its place: give the "
+            "text that ends it, which may stand in \"join_prompt\"");
     if (d->open[COP_EL_PLAN].bytes && !d->close[COP_EL_PLAN].bytes)
         return cop_json_fail(root, "tags.plan.close", "is missing: the paths open there");
     if (listed && !d->close[COP_EL_ITEM].bytes && !d->close[COP_EL_PLAN].bytes)

@@ -138,6 +138,20 @@ cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_pr
     return check_tag(object, key, tag);
 }
 
+/* What opens an item that nothing closes may begin with a newline: it stands at the beginning of a
+ * line then ("\n- "). */
+static cop_status item_open(const cop_json *item, cop_tag *tag) {
+    COP_TRY(cop_json_text(item, "open", COP_JSON_REQUIRED, &tag->text));
+    const bool line = tag->text[0] == '\n' && !json_object_get(item->value, "close");
+    cop_tag rest = {tag->text + line, 0};
+    COP_TRY(check_tag(item, "open", &rest));
+    if (line && (rest.bytes == 0 || rest.bytes == COP_TAG_BYTES_MAX))
+        return cop_json_fail(item, "open", "begins with a newline: give 1 to %d bytes behind it",
+                             COP_TAG_BYTES_MAX - 1);
+    tag->bytes = rest.bytes + line;
+    return COP_OK;
+}
+
 /* Implied tags: see the head of dialect.h. */
 static bool may_lack(cop_element element, bool closing) {
     return closing ? element == COP_EL_ITEM || element == COP_EL_BLOCK
@@ -161,11 +175,16 @@ static cop_status load_tags(const cop_json *root, cop_dialect *dialect) {
             cop_json_only(&element, cop_dialect_keys(e == COP_EL_JOIN ? "tags.join" : "tags.*")));
         if (e == COP_EL_JOIN)
             COP_TRY(cop_json_bool(&element, "outside", COP_JSON_OPTIONAL, &dialect->join_outside));
-        for (int closing = 0; closing < 2; closing++)
+        for (int closing = 0; closing < 2; closing++) {
+            if (e == COP_EL_ITEM && !closing) {
+                COP_TRY(item_open(&element, &dialect->open[e]));
+                continue;
+            }
             COP_TRY(cop__dialect_tag(&element, closing ? "close" : "open",
                                      may_lack((cop_element)e, closing) ? COP_JSON_OPTIONAL
                                                                        : COP_JSON_REQUIRED,
                                      closing ? &dialect->close[e] : &dialect->open[e]));
+        }
     }
     return COP_OK;
 }

@@ -156,8 +156,10 @@ static void explain_open(const cop_parser *parser, cop_element element, char *te
     unsigned d = parser->depth ? parser->depth - 1u : 0;
     char open[PROBLEM_BYTES / 2];
     describe_innermost(parser, open, sizeof open);
-    if (element == COP_EL_BLOCK || (element == COP_EL_ITEM && implies_block(parser->dialect) &&
-                                    innermost(parser) == COP_EL_PATH))
+    const cop_element first = /* what an implied block begins with */
+        parser->dialect->open[COP_EL_PLAN].bytes ? COP_EL_PLAN : COP_EL_ITEM;
+    if (element == COP_EL_BLOCK ||
+        (element == first && implies_block(parser->dialect) && innermost(parser) == COP_EL_PATH))
         explain_block(parser, text, bytes);
     else if (element == COP_EL_PATH && innermost(parser) == COP_EL_BLOCK)
         explain_path(parser, text, bytes);
@@ -251,11 +253,22 @@ static void imply(cop_parser *parser, cop_element element, bool closing) {
         open_element(parser, COP_EL_PLAN, d->open[COP_EL_ITEM].bytes);
 }
 
+/* What opens an item and is never closed ("- ") is text, but where a plan that says where it begins
+ * is open. */
+static bool is_text(const cop_parser *parser, cop_element element, bool closing) {
+    const cop_dialect *d = parser->dialect;
+    const cop_element in = innermost(parser);
+    return element == COP_EL_ITEM && !closing && d->close[COP_EL_ITEM].bytes == 0 &&
+           d->open[COP_EL_PLAN].bytes > 0 && in != COP_EL_PLAN && in != COP_EL_ITEM;
+}
+
 /* A tag is complete. *accepted is false where lenient mode passes over it. */
 static cop_status take_tag(cop_parser *parser, cop_element element, bool closing,
                            uint32_t tag_bytes, bool *accepted) {
     char problem[PROBLEM_BYTES * 2], open[PROBLEM_BYTES / 2];
     *accepted = false;
+    if (is_text(parser, element, closing))
+        return COP_OK;
     imply(parser, element, closing);
     if (!closing) {
         if (!may_open(parser, element)) {

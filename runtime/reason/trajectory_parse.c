@@ -146,6 +146,7 @@ static const char *find_item(const builder *b, size_t path, uint32_t index, size
         if (tag->element != COP_EL_ITEM || tag->closing || index-- > 0)
             continue;
         *bytes = b->marks[i + 1].start - tag->end;
+        *bytes -= *bytes > 0 && b->text[tag->end + *bytes - 1] == '\n'; /* the next tag's */
         return b->text + tag->end;
     }
     *bytes = 0;
