@@ -141,6 +141,13 @@ static cop_status check_limits(const cop_json *root, const cop_dialect *d) {
     if (d->max_depth > 1 && !d->nested)
         return cop_json_fail(root, "max_depth", "is %u, and \"nested\" is not true: give 1 or 0",
                              d->max_depth);
+    if (d->max_depth == 1 && d->nested)
+        return cop_json_fail(root, "max_depth",
+                             "is 1, and \"nested\" is true: give 0 or more than 1");
+    if (d->max_path_tokens && d->join_policy.deadline_tokens >= d->max_path_tokens)
+        return cop_json_fail(root, "join_policy.deadline_tokens",
+                             "is %u and never falls due: \"max_path_tokens\" is %u",
+                             d->join_policy.deadline_tokens, d->max_path_tokens);
     if (d->join_policy.quorum && d->quorum_ratio > 0)
         return cop_json_fail(root, "join_policy.quorum_ratio",
                              "and \"quorum\" say the same thing twice: give one");
