@@ -39,20 +39,23 @@ cop_status cop__live_async_create(cop_live *live) {
 
 /* ---- tags ---- */
 
+static void act_up_to(cop_live_record *record, size_t end) {
+    record->async.acted = record->async.open[0] = record->async.open[1] = end;
+}
+
 static bool later(size_t end, const cop_live_record *record) {
     return end > record->bytes;
 }
 
-/* The first match that ends behind the text that was acted on; false: none. */
-static bool find(cop_pattern *pattern, const cop_live_record *record, size_t bytes,
+/* The first match at or after *open that ends behind the text that was acted on; false: none, and
+ * *open is where one may begin yet. */
+static bool find(cop_pattern *pattern, const cop_live_record *record, size_t bytes, size_t *open,
                  cop_span *match) {
-    size_t from = record->async.acted;
-    while (pattern && cop_pattern_find(pattern, record->text, bytes, from, match)) {
-        if (later(match->begin + match->bytes, record))
-            return true;
-        from = match->begin + match->bytes;
-    }
-    return false;
+    bool found = pattern && cop_pattern_find(pattern, record->text, bytes, open, match);
+    size_t from;
+    while (found && !later(from = match->begin + match->bytes, record))
+        found = cop_pattern_find(pattern, record->text, bytes, &from, match);
+    return found;
 }
 
 /* What the parent's text, with the token's behind it, calls for: of several tags the first. */
@@ -65,7 +68,8 @@ static void find_tag(cop_live *live, cop_live_record *record, size_t bytes) {
     a->tokens = 0;
     cop_pattern *const patterns[] = {d->async.fork, d->async.join};
     for (int i = 0; i < 2; i++) {
-        if (!find(patterns[i], record, bytes, &match) || match.begin + match.bytes >= a->end)
+        if (!find(patterns[i], record, bytes, &a->open[i], &match) ||
+            match.begin + match.bytes >= a->end)
             continue;
         cop_span tokens;
         a->found = i ? COP_FOUND_JOIN : COP_FOUND_FORK;
@@ -119,7 +123,7 @@ cop_status cop__live_async_find(cop_live *live, cop_live_record *record, cop_tex
     if (record->async.found == COP_FOUND_NONE)
         return COP_OK;
     *kept = record->async.end - record->bytes;
-    record->async.acted = record->async.end;
+    act_up_to(record, record->async.end);
     *action = COP_ACT_ASYNC;
     return COP_OK;
 }
@@ -245,7 +249,7 @@ static cop_status refuse_id(cop_live *live, cop_engine *engine, cop_live_record 
     if (!cop__live_fits(engine, parent->branch, n) || n > parent->max_ids - parent->n_ids)
         return cop__live_finish_sample(live, engine, parent->sample, COP_STOP_LENGTH);
     COP_TRY(cop__live_append(live, parent, live->scratch.data, n, COP_LIVE_GIVEN));
-    parent->async.acted = parent->bytes;
+    act_up_to(parent, parent->bytes);
     return cop_engine_feed(engine, parent->branch, parent->ids + first, n, COP_FEED_JOIN);
 }
 
@@ -431,7 +435,8 @@ static cop_status join(cop_live *live, cop_engine *engine, cop_live_record *pare
     const uint32_t text = parent->n_ids;
     if (!message)
         COP_TRY(cop__live_append(live, parent, live->join_ids, live->n_join, COP_LIVE_GIVEN));
-    parent->async.acted = parent->turn_begin = parent->bytes;
+    parent->turn_begin = parent->bytes;
+    act_up_to(parent, parent->bytes);
     parent->turn_ids = parent->n_ids;
     if (stitch)
         parent->async.node_ids = text;

@@ -76,6 +76,7 @@ typedef struct cop_live_async { /* live_async.c */
     uint64_t tokens;
     size_t end;        /* of the tag */
     size_t acted;      /* text before it has been acted on */
+    size_t open[2];    /* from where a tag may begin yet: one that forks, one that joins */
     uint32_t node_ids; /* ids when its KV began a new segment */
     uint32_t awaits;   /* 1 + the record; UINT32_MAX: all; 0: nothing */
     bool ends;         /* when these are joined */

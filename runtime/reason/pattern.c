@@ -76,12 +76,19 @@ bool cop_pattern_has(const cop_pattern *pattern, const char *name) {
     return pcre2_substring_number_from_name(pattern->code, (PCRE2_SPTR)name) > 0;
 }
 
-bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t from,
+bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t *from,
                       cop_span *match) {
-    if (from > bytes || pcre2_match(pattern->code, (PCRE2_SPTR)text, bytes, from, 0, pattern->match,
-                                    pattern->limits) < 1)
+    if (*from > bytes)
         return false;
+    const int n = pcre2_match(pattern->code, (PCRE2_SPTR)text, bytes, *from, PCRE2_PARTIAL_SOFT,
+                              pattern->match, pattern->limits);
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(pattern->match);
+    if (n == PCRE2_ERROR_NOMATCH)
+        *from = bytes;
+    if (n == PCRE2_ERROR_PARTIAL && ends[0] > *from)
+        *from = ends[0];
+    if (n < 1)
+        return false;
     *match = (cop_span){ends[0], ends[1] > ends[0] ? ends[1] - ends[0] : 0};
     return match->bytes > 0;
 }

@@ -20,8 +20,10 @@ void cop_pattern_destroy(cop_pattern *pattern);
 uint32_t cop_pattern_groups(const cop_pattern *pattern);
 
 bool cop_pattern_has(const cop_pattern *pattern, const char *name); /* a group of that name */
-/* The first match at or after `from`. */
-bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t from,
+/* The first match at or after *from. None: *from moves to the first place where one may begin once
+ * more text stands behind this one, so that a text that grows is looked at once, but for what may
+ * still become a match (pcre2partial(3), PCRE2_PARTIAL_SOFT). */
+bool cop_pattern_find(cop_pattern *pattern, const char *text, size_t bytes, size_t *from,
                       cop_span *match);
 /* The group of that name in the last match; false, and empty, where it took no part. */
 bool cop_pattern_named(const cop_pattern *pattern, const char *name, cop_span *group);
