@@ -197,7 +197,7 @@ PY
 }
 runs=("$work/own.jsonl")
 until attributed "${runs[@]}" 2>"$work/unattributed"; do
-  [ ${#runs[@]} -lt 4 ] || die "time is attributed to nothing: $(cat "$work/unattributed")"
+  [ ${#runs[@]} -lt 8 ] || die "time is attributed to nothing: $(cat "$work/unattributed")"
   runs+=("$work/own${#runs[@]}.jsonl")
   "$coppice" replay --random "$shape" --trajectories configs/trajectories/own.jsonl --out "${runs[-1]%.jsonl}" --json --threads 1 >"${runs[-1]}" || die "replay failed"
 done
