@@ -2,6 +2,7 @@
  * a dialect made from its page alone, decoded and imported. */
 #include <unistd.h>
 
+#include "dialect_edit.h"
 #include "live_world.h"
 #include "reason/trajectory.h"
 
@@ -326,15 +327,9 @@ static const char relay_file[] =
     "\"branch_prompt\": \"\\n[[worker {n}]] {item}\\n\", \"join_prompt\": \"\\n[[sum]]\\n\"}";
 
 static void test_a_list_of_lines_is_a_plan(void) {
-    char path[] = "/tmp/coppice-relay-XXXXXX.json";
-    int fd = mkstemps(path, 5);
-    CHECK(fd >= 0);
-    CHECK_EQ(write(fd, relay_file, sizeof relay_file - 1), sizeof relay_file - 1);
-    close(fd);
     world w = live_world_open("sequential", 64, 4096);
     cop_dialect_close(w.dialect);
-    CHECK_OK(cop_dialect_open(path, &w.dialect));
-    unlink(path);
+    CHECK_OK(load_edited(relay_file, "", "", &w.dialect));
     const cop_dialect *d = cop_dialect_of(w.dialect);
 
     cop_metrics m;

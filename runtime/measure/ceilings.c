@@ -3,13 +3,13 @@
 #include <omp.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include "base/clock.h"
+#include "base/mapping.h"
 
 enum {
     BYTES_MIN = 128 << 20,
@@ -49,10 +49,10 @@ static size_t buffer_bytes(void) {
 
 static cop_status measure_reads(int threads, double *gbps) {
     size_t bytes = buffer_bytes(), count = bytes / sizeof(lanes);
-    lanes *data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bytes == 0 || data == MAP_FAILED)
+    cop_mapping memory;
+    if (bytes == 0 || !cop_mapping_create(bytes, &memory))
         return COP_FAIL(COP_ERR_NO_MEMORY, "no memory for a buffer of %zu bytes to read", bytes);
-    madvise(data, bytes, MADV_HUGEPAGE);
+    lanes *data = memory.start;
     uint64_t folded = 0, begin = cop_clock_ns(), best = UINT64_MAX;
     for (int pass = -1; pass < PASSES_MIN || cop_clock_ns() - begin < PASS_BUDGET_NS; pass++) {
         uint64_t start = cop_clock_ns();
@@ -75,7 +75,7 @@ static cop_status measure_reads(int threads, double *gbps) {
     }
     /* Reads whose result nobody wants could be left out. */
     *(volatile uint64_t *)data = folded;
-    munmap(data, bytes);
+    cop_mapping_destroy(&memory);
     *gbps = (double)(count / SLICES * sizeof(lanes)) / (double)best;
     return COP_OK;
 }

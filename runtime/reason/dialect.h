@@ -75,6 +75,10 @@ bool cop_dialect_spawns(const cop_dialect *dialect);
  * parent. */
 uint32_t cop_dialect_calls(const cop_dialect *dialect);
 
+/* Where what begins at `begin` of the text ends before a tag at `tag`: the newline before a tag is
+ * taken with it. */
+size_t cop_dialect_text_end(const char *text, size_t begin, size_t tag);
+
 /* `pattern` with {n} replaced by `number` and {item} by `item`; else as the next. */
 cop_status cop_dialect_header(const char *pattern, const char *number, size_t number_bytes,
                               const char *item, size_t item_bytes, char *out, size_t capacity,

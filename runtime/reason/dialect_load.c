@@ -118,38 +118,30 @@ const char *cop_join_rule_name(cop_join_rule rule) {
     return (unsigned)rule <= COP_JOIN_ASYNC ? join_names[rule] : "unknown";
 }
 
-static cop_status check_tag(const cop_json *object, const char *key, cop_tag *tag) {
-    size_t bytes = strlen(tag->text);
+/* `line`: it may begin with a newline, and then stands at the beginning of a line. */
+static cop_status load_tag(const cop_json *object, const char *key, cop_json_presence presence,
+                           bool line, cop_tag *tag) {
+    *tag = (cop_tag){"", 0};
+    COP_TRY(cop_json_text(object, key, presence, &tag->text));
+    const size_t bytes = strlen(tag->text);
+    line = line && tag->text[0] == '\n';
     if (bytes > COP_TAG_BYTES_MAX)
         return cop_json_fail(object, key, "has %zu bytes; a tag has at most %d", bytes,
                              COP_TAG_BYTES_MAX);
-    if (strchr(tag->text, '\n'))
+    if (strchr(tag->text + line, '\n'))
         return cop_json_fail(object, key,
                              "holds a newline; leave it out: the newline before a tag is taken "
                              "with the tag");
+    if (line && bytes == 1)
+        return cop_json_fail(object, key, "begins with a newline: give 1 to %d bytes behind it",
+                             COP_TAG_BYTES_MAX - 1);
     tag->bytes = (uint32_t)bytes;
     return COP_OK;
 }
 
 cop_status cop__dialect_tag(const cop_json *object, const char *key, cop_json_presence presence,
                             cop_tag *tag) {
-    *tag = (cop_tag){"", 0};
-    COP_TRY(cop_json_text(object, key, presence, &tag->text));
-    return check_tag(object, key, tag);
-}
-
-/* What opens an item that nothing closes may begin with a newline: it stands at the beginning of a
- * line then ("\n- "). */
-static cop_status item_open(const cop_json *item, cop_tag *tag) {
-    COP_TRY(cop_json_text(item, "open", COP_JSON_REQUIRED, &tag->text));
-    const bool line = tag->text[0] == '\n' && !json_object_get(item->value, "close");
-    cop_tag rest = {tag->text + line, 0};
-    COP_TRY(check_tag(item, "open", &rest));
-    if (line && (rest.bytes == 0 || rest.bytes == COP_TAG_BYTES_MAX))
-        return cop_json_fail(item, "open", "begins with a newline: give 1 to %d bytes behind it",
-                             COP_TAG_BYTES_MAX - 1);
-    tag->bytes = rest.bytes + line;
-    return COP_OK;
+    return load_tag(object, key, presence, false, tag);
 }
 
 /* Implied tags: see the head of dialect.h. */
@@ -175,16 +167,13 @@ static cop_status load_tags(const cop_json *root, cop_dialect *dialect) {
             cop_json_only(&element, cop_dialect_keys(e == COP_EL_JOIN ? "tags.join" : "tags.*")));
         if (e == COP_EL_JOIN)
             COP_TRY(cop_json_bool(&element, "outside", COP_JSON_OPTIONAL, &dialect->join_outside));
-        for (int closing = 0; closing < 2; closing++) {
-            if (e == COP_EL_ITEM && !closing) {
-                COP_TRY(item_open(&element, &dialect->open[e]));
-                continue;
-            }
-            COP_TRY(cop__dialect_tag(&element, closing ? "close" : "open",
-                                     may_lack((cop_element)e, closing) ? COP_JSON_OPTIONAL
-                                                                       : COP_JSON_REQUIRED,
-                                     closing ? &dialect->close[e] : &dialect->open[e]));
-        }
+        /* What opens an item that nothing closes may be a line's beginning ("\n- "). */
+        const bool line = e == COP_EL_ITEM && !json_object_get(element.value, "close");
+        for (int closing = 0; closing < 2; closing++)
+            COP_TRY(
+                load_tag(&element, closing ? "close" : "open",
+                         may_lack((cop_element)e, closing) ? COP_JSON_OPTIONAL : COP_JSON_REQUIRED,
+                         line, closing ? &dialect->close[e] : &dialect->open[e]));
     }
     return COP_OK;
 }

@@ -42,6 +42,10 @@ uint32_t cop_dialect_calls(const cop_dialect *d) {
     return 1 + (d->paths ? d->paths : d->max_paths ? d->max_paths : USUAL_PATHS);
 }
 
+size_t cop_dialect_text_end(const char *text, size_t begin, size_t tag) {
+    return tag > begin && text[tag - 1] == '\n' ? tag - 1 : tag;
+}
+
 cop_mark cop_dialect_mark(const char *text) {
     for (const char *at = text; (at = strchr(at, '{')); at++) {
         if (strncmp(at, "{n}", 3) == 0)

@@ -51,11 +51,14 @@ static bool later(size_t end, const cop_live_record *record) {
  * *open is where one may begin yet. */
 static bool find(cop_pattern *pattern, const cop_live_record *record, size_t bytes, size_t *open,
                  cop_span *match) {
-    bool found = pattern && cop_pattern_find(pattern, record->text, bytes, open, match);
-    size_t from;
-    while (found && !later(from = match->begin + match->bytes, record))
-        found = cop_pattern_find(pattern, record->text, bytes, &from, match);
-    return found;
+    size_t behind;
+    for (size_t *from = open;
+         pattern && cop_pattern_find(pattern, record->text, bytes, from, match); from = &behind) {
+        behind = match->begin + match->bytes;
+        if (later(behind, record))
+            return true;
+    }
+    return false;
 }
 
 /* What the parent's text, with the token's behind it, calls for: of several tags the first. */

@@ -106,8 +106,8 @@ cop_status cop__live_header(const cop_live *live, const cop_live_record *parent,
     if (d->paths_from != COP_PATHS_FIXED && !d->shared.n_workers)
         item = parent->items[index];
     const char *text = parent->text + item.begin;
-    if (!d->items_pattern && item.bytes > 0 && text[item.bytes - 1] == '\n')
-        item.bytes--; /* that newline is the tag's behind it */
+    if (!d->items_pattern) /* else no tag stands behind it */
+        item.bytes = cop_dialect_text_end(text, 0, item.bytes);
     /* A number that an expression found is written as it stands there. */
     const char *number = d->items_pattern ? text : record->path_text;
     size_t number_bytes = d->items_pattern ? item.bytes : strlen(record->path_text);

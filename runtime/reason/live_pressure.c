@@ -171,17 +171,23 @@ static cop_status restart_path(cop_live *live, cop_engine *engine, uint32_t numb
     return cop__live_open_path(live, engine, parent, index);
 }
 
+static bool may_restart(const cop_live *live, uint32_t number) {
+    if (number == UINT32_MAX) /* the root */
+        return cop__live_rule_may_forget(live);
+    /* A sample whose workers were joined would have to open them again where it stands. */
+    if (live->rule || live->shared)
+        return false;
+    return live->records[number].n_path == 0 || !cop__live_penalises(live) ||
+           !live->options.dialect->penalty_shared;
+}
+
 bool cop__live_restart(cop_driver *driver, cop_engine *engine, cop_branch branch, bool ask) {
     cop_live *live = (cop_live *)driver;
     const uint32_t number = cop_engine_branch(engine, branch).data;
-    const bool whole = number == UINT32_MAX; /* the root */
-    bool may = whole ? cop__live_rule_may_forget(live) : !live->rule && !live->shared;
-    /* A sample whose workers were joined would have to open them again where it stands. */
-    if (may && !whole && live->records[number].n_path > 0)
-        may = !cop__live_penalises(live) || !live->options.dialect->penalty_shared;
+    const bool may = may_restart(live, number);
     if (ask || !may)
         return may;
-    if (whole) {
+    if (number == UINT32_MAX) {
         if (cop__live_rule_forget(live) != COP_OK)
             return false;
         for (uint32_t i = 0; i < live->options.n_samples; i++)

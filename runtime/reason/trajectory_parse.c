@@ -45,7 +45,7 @@ static size_t next_start(const builder *b) {
     /* Where the parent is given text before its paths, none of it is a path's own. */
     if (b->dialect->after_fork && next_is(b, COP_EL_PATH, false))
         return start;
-    return start > b->at && b->text[start - 1] == '\n' ? start - 1 : start;
+    return cop_dialect_text_end(b->text, b->at, start);
 }
 
 static cop_status add_until(builder *b, cop__piece_list *list, size_t end, cop_forced forced) {
@@ -145,8 +145,7 @@ static const char *find_item(const builder *b, size_t path, uint32_t index, size
         const mark *tag = &b->marks[i];
         if (tag->element != COP_EL_ITEM || tag->closing || index-- > 0)
             continue;
-        *bytes = b->marks[i + 1].start - tag->end;
-        *bytes -= *bytes > 0 && b->text[tag->end + *bytes - 1] == '\n'; /* the next tag's */
+        *bytes = cop_dialect_text_end(b->text, tag->end, b->marks[i + 1].start) - tag->end;
         return b->text + tag->end;
     }
     *bytes = 0;
